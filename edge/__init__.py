@@ -1,0 +1,1 @@
+"""The camera side: source, extractor, publisher, agent."""

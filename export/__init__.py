@@ -1,0 +1,1 @@
+"""A trained model and a scene become a bundle."""

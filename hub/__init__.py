@@ -1,0 +1,1 @@
+"""The hub side: receiver, buffer, reference choice, fusion, outputs."""

@@ -1,0 +1,42 @@
+"""SIGINT and SIGTERM become one event that every loop waits on.
+
+The event is set by a small thread that reads Python's signal wake-up pipe, never by the handler: a handler
+runs in the main thread between any two instructions, so `Event.set` there can deadlock with the `Event.wait`
+it interrupts. It also means that the event is set while the main thread is deep inside native code.
+"""
+
+import functools
+import os
+import signal
+import threading
+import types
+
+
+@functools.cache
+def stopping() -> threading.Event:
+    """The event that SIGINT or SIGTERM sets; the first call, in the main thread, installs the handlers.
+
+    A second signal raises KeyboardInterrupt, so that an impatient Ctrl-C ends a program that does not stop.
+    """
+    stop = threading.Event()
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    os.set_blocking(reader, True)
+    seen = 0
+
+    def handle(number: int, frame: types.FrameType | None) -> None:
+        nonlocal seen
+        seen += 1
+        if seen > 1:
+            raise KeyboardInterrupt
+
+    def watch() -> None:
+        watched = {signal.SIGINT, signal.SIGTERM}
+        while not watched.intersection(os.read(reader, 64)):
+            pass
+        stop.set()
+
+    threading.Thread(target=watch, name="signals", daemon=True).start()
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return stop

@@ -1,0 +1,1 @@
+"""The demonstration: simulated cameras, agents and a hub as separate processes."""

@@ -1,0 +1,1 @@
+"""Torch modules: encoder, matching, flow, projection, fusion, decoder."""

@@ -1,0 +1,1 @@
+"""Simulated crowds, seen by simulated cameras over RTSP."""

@@ -1,0 +1,1 @@
+"""Desynchronised data sets, losses, metrics, training and evaluation."""
