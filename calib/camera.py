@@ -1,8 +1,9 @@
 """The camera model, and with it every geometric convention of the project.
 
-World: metres, right-handed, z up, ground z = 0. Camera: OpenCV axes (x right, y down, z forward), x_camera = R x_world + t.
-Pixel centres at integer coordinates: (0, 0) is the centre of the top-left pixel and the image covers [-½, width - ½), so
-resizing by s maps x to s (x + ½) - ½. Points are (x, y), arrays (height, width). Hartley & Zisserman, chapter 6.
+World: metres, right-handed, z up, ground z = 0. Camera: OpenCV axes (x right, y down, z forward), x_camera =
+R x_world + t. Pixel centres at integer coordinates: (0, 0) is the centre of the top-left pixel and the image
+covers [-½, width - ½), so resizing by s maps x to s (x + ½) - ½. Points are (x, y), arrays (height, width).
+Hartley & Zisserman, chapter 6.
 """
 
 from dataclasses import dataclass, field
@@ -39,7 +40,8 @@ def _constant(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Floats:
 def nearest_rotation(matrix: ArrayLike) -> Floats:
     """The rotation (3, 3) closest to `matrix` in the Frobenius norm, for files that print R with few digits.
 
-    Raises CalibError if `matrix` is further than 1e-2 from it, or mirrors (det < 0): then it is no rotation at all.
+    Raises CalibError if `matrix` is further than 1e-2 from it, or mirrors (det < 0): then it is no rotation
+    at all.
     """
     given = _constant("R", matrix, (3, 3))
     left, _, right = np.linalg.svd(given)
@@ -53,9 +55,11 @@ def nearest_rotation(matrix: ArrayLike) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Camera:
-    """One calibrated camera: K (3, 3) pixels, R (3, 3), t (3,) metres, distortion (5,) k1, k2, p1, p2, k3, size in pixels.
+    """One calibrated camera: K (3, 3) pixels, R (3, 3), t (3,) metres, distortion (5,) k1, k2, p1, p2, k3,
+    size in pixels.
 
-    Arrays are copied, read-only float64. Raises CalibError when made from anything that is not a calibrated camera.
+    Arrays are copied, read-only float64. Raises CalibError when made from anything that is not a calibrated
+    camera.
     """
 
     K: Floats
@@ -78,7 +82,7 @@ class Camera:
             )
         if np.abs(R @ R.T - np.eye(3)).max() > _ORTHONORMAL_TOLERANCE:
             raise CalibError(
-                "camera R is not orthonormal within 1e-6: give more digits, or pass it through calib.camera.nearest_rotation"
+                "camera R is not orthonormal within 1e-6: give more digits (see nearest_rotation)"
             )
         if np.linalg.det(R) < 0:
             raise CalibError(
@@ -136,8 +140,8 @@ class Camera:
     def project(self, points: ArrayLike) -> Floats:
         """World points (..., 3) in metres -> pixels (..., 2).
 
-        NaN for points behind the camera and for points so far outside the field of view that the lens model has no
-        answer for them (its polynomial would fold them back into the picture).
+        NaN for points behind the camera and for points so far outside the field of view that the lens model
+        has no answer for them (its polynomial would fold them back into the picture).
         """
         in_camera = np.asarray(points, dtype=np.float64) @ self.R.T + self.t
         depth = in_camera[..., 2:]
@@ -159,10 +163,11 @@ class Camera:
         return normalised
 
     def back_project(self, pixels: ArrayLike, z: ArrayLike = 0.0) -> Floats:
-        """Pixels (..., 2) -> world points (..., 3) on the horizontal plane at height `z` metres (a number, or one each).
+        """Pixels (..., 2) -> world points (..., 3) on the horizontal plane at height `z` metres (a number, or
+        one each).
 
-        NaN where the ray never meets the plane in front of the camera (above the horizon) and where no ray of the lens
-        model reaches the pixel.
+        NaN where the ray never meets the plane in front of the camera (above the horizon) and where no ray of
+        the lens model reaches the pixel.
         """
         normalised = self._normalised(pixels)
         rays = normalised @ self.R[:2] + self.R[2]  # Rᵀ (x, y, 1): directions in the world
@@ -175,7 +180,9 @@ class Camera:
         return points
 
     def inside(self, pixels: ArrayLike) -> NDArray[np.bool_]:
-        """Pixels (..., 2) -> (...) whether they lie on the image, [-½, width - ½) by [-½, height - ½); NaN is outside."""
+        """Pixels (..., 2) -> (...) whether they lie on the image, [-½, width - ½) by [-½, height - ½); NaN is
+        outside.
+        """
         array = np.asarray(pixels, dtype=np.float64)
         x, y = array[..., 0], array[..., 1]
         result: NDArray[np.bool_] = (
@@ -188,7 +195,7 @@ class Camera:
         return type(self)(self.K, self.R, self.t, np.zeros(5), self.width, self.height)
 
     def resized(self, width: int, height: int) -> Self:
-        """The camera of this image resized to width × height pixels. CalibError if the aspect ratio differs."""
+        """The camera of this image resized to width × height pixels. CalibError if the aspect differs."""
         self._require_aspect(width, height)
         scale_x, scale_y = width / self.width, height / self.height
         resized_from_self = np.array(
@@ -197,21 +204,25 @@ class Camera:
         return type(self)(resized_from_self @ self.K, self.R, self.t, self.distortion, width, height)
 
     def cropped(self, x: int, y: int, width: int, height: int) -> Self:
-        """The camera of the image part whose top-left pixel is (x, y). CalibError if it is not inside this image."""
+        """The camera of the image part whose top-left pixel is (x, y). CalibError if it is not inside this
+        image.
+        """
         if x < 0 or y < 0 or x + width > self.width or y + height > self.height:
             raise CalibError(
-                f"crop {width}x{height} at ({x}, {y}) is not inside the {self.width}x{self.height} image: choose a part of it"
+                f"crop {width}x{height} at ({x}, {y}) is not inside the {self.width}x{self.height} image: "
+                "choose a part of it"
             )
         K = self.K.copy()
         K[:2, 2] -= (x, y)
         return type(self)(K, self.R, self.t, self.distortion, width, height)
 
     def remap_to(self, target: Self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Maps (map_x, map_y), each float32 (target.height, target.width), for `cv2.remap` of this camera's image.
+        """Maps (map_x, map_y), each float32 (target.height, target.width), for `cv2.remap` of this camera's
+        image.
 
-        The result is the image that `target`, a pinhole camera at the same place, would have taken. Pixels that this
-        camera does not see point outside the image. CalibError if `target` is distorted, elsewhere, or of another aspect
-        ratio.
+        The result is the image that `target`, a pinhole camera at the same place, would have taken. Pixels
+        that this camera does not see point outside the image. CalibError if `target` is distorted, elsewhere,
+        or of another aspect ratio.
         """
         if not target.is_pinhole:
             raise CalibError(
@@ -240,6 +251,6 @@ class Camera:
             or abs(width * self.height - height * self.width) > max(self.width, self.height)
         ):
             raise CalibError(
-                f"{width}x{height} has another aspect ratio than the calibrated {self.width}x{self.height} image: "
+                f"{width}x{height} has another aspect ratio than the calibrated {self.width}x{self.height}: "
                 "use the stream this camera was calibrated on, or calibrate again at this size"
             )

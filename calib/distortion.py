@@ -1,7 +1,9 @@
-"""Brown-Conrady lens distortion on normalised image coordinates (x/z, y/z), in OpenCV's order k1, k2, p1, p2, k3.
+"""Brown-Conrady lens distortion on normalised image coordinates (x/z, y/z), in OpenCV's order k1, k2, p1, p2,
+k3.
 
-The polynomial is only meaningful as far as it grows with the radius. Beyond that radius it folds back and would put
-points from far outside the field of view into the picture, so `radius_limit` bounds it and points beyond give NaN.
+The polynomial is only meaningful as far as it grows with the radius. Beyond that radius it folds back and
+would put points from far outside the field of view into the picture, so `radius_limit` bounds it and points
+beyond give NaN.
 """
 
 import numpy as np
@@ -9,7 +11,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-# Newton's start comes from a table of the radial part; a pixel's normalised radius is below 6 for any field of view under 160°.
+# Newton's start comes from a table of the radial part; a pixel's normalised radius is below 6 for any field
+# of view under 160°.
 _TABLE_RADIUS = 6.0
 _TABLE_SIZE = 512
 _NEWTON_STEPS = 8
@@ -18,10 +21,12 @@ _CONVERGED = 1e-12
 
 
 def radius_limit(coefficients: Floats) -> float:
-    """Undistorted radius up to which the distortion grows with the radius in every direction (inf if everywhere).
+    """Undistorted radius up to which the distortion grows with the radius in every direction (inf if
+    everywhere).
 
-    The radial component of the distorted point in direction u is r + k1 r³ + k2 r⁵ + k3 r⁷ + 3 r² (p2 u_x + p1 u_y). Its
-    derivative is smallest where u points against (p2, p1), which leaves one polynomial in r; the limit is its first root.
+    The radial component of the distorted point in direction u is r + k1 r³ + k2 r⁵ + k3 r⁷ + 3 r² (p2 u_x +
+    p1 u_y). Its derivative is smallest where u points against (p2, p1), which leaves one polynomial in r; the
+    limit is its first root.
     """
     k1, k2, p1, p2, k3 = coefficients
     derivative = np.array([7 * k3, 0.0, 5 * k2, 0.0, 3 * k1, -6 * np.hypot(p1, p2), 1.0])
@@ -46,7 +51,9 @@ def radial_table(coefficients: Floats, limit: float) -> Floats:
 
 
 def distort(coefficients: Floats, limit: float, points: Floats) -> Floats:
-    """Normalised (..., 2) -> distorted normalised (..., 2); NaN beyond `limit`. OpenCV's model (calib3d documentation)."""
+    """Normalised (..., 2) -> distorted normalised (..., 2); NaN beyond `limit`. OpenCV's model (calib3d
+    documentation).
+    """
     k1, k2, p1, p2, k3 = coefficients
     x, y = points[..., 0], points[..., 1]
     squared = x * x + y * y
@@ -61,7 +68,9 @@ def distort(coefficients: Floats, limit: float, points: Floats) -> Floats:
 
 
 def undistort(coefficients: Floats, limit: float, table: Floats, points: Floats) -> Floats:
-    """Distorted normalised (..., 2) -> normalised (..., 2), by Newton's method; NaN where no point within `limit` lands."""
+    """Distorted normalised (..., 2) -> normalised (..., 2), by Newton's method; NaN where no point within
+    `limit` lands.
+    """
     k1, k2, p1, p2, k3 = coefficients
     target_x, target_y = points[..., 0], points[..., 1]
     distorted_radius = np.hypot(target_x, target_y)

@@ -19,7 +19,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class GroundGrid:
-    """Cells on the ground z = 0: row r and column c cover [origin + (c, r)·cell, origin + (c + 1, r + 1)·cell) in (x, y).
+    """Cells on the ground z = 0: row r and column c cover [origin + (c, r)·cell, origin + (c + 1, r +
+    1)·cell) in (x, y).
 
     The origin is the grid's corner of smallest x and y, in metres; rows run along y, columns along x.
     """
@@ -58,7 +59,9 @@ class GroundGrid:
         return self.rows, self.columns
 
     def centres(self) -> Floats:
-        """(rows, columns, 2) metres (x, y): the centre of cell (r, c) is origin + ((c + ½)·cell, (r + ½)·cell)."""
+        """(rows, columns, 2) metres (x, y): the centre of cell (r, c) is origin + ((c + ½)·cell, (r +
+        ½)·cell).
+        """
         x = self.origin_x_m + (np.arange(self.columns) + 0.5) * self.cell_m
         y = self.origin_y_m + (np.arange(self.rows) + 0.5) * self.cell_m
         return np.stack(np.meshgrid(x, y), axis=-1)
@@ -70,7 +73,9 @@ class GroundGrid:
         return result
 
     def cell_of(self, points: ArrayLike) -> NDArray[np.int64]:
-        """Points (..., ≥2) in metres -> (..., 2) the (row, column) they lie in, which may be off the grid; NaN gives -1."""
+        """Points (..., ≥2) in metres -> (..., 2) the (row, column) they lie in, which may be off the grid;
+        NaN gives -1.
+        """
         cells = np.stack(self._row_column(points), axis=-1)
         finite = np.isfinite(cells).all(axis=-1, keepdims=True)
         return np.where(finite, np.clip(np.where(finite, cells, 0), -1e9, 1e9), -1).astype(np.int64)
@@ -82,7 +87,9 @@ class GroundGrid:
         return row, column
 
     def coarser(self, factor: int) -> Self:
-        """The grid of the same extent with cells `factor` times as large. CalibError if rows or columns don't divide."""
+        """The grid of the same extent with cells `factor` times as large. CalibError if rows or columns don't
+        divide.
+        """
         if factor < 1 or self.columns % factor or self.rows % factor:
             raise CalibError(
                 f"ground grid of {self.rows}x{self.columns} cells cannot be made {factor} times coarser: "
@@ -107,9 +114,9 @@ def _require_pinhole(camera: Camera, wanted_by: str) -> None:
 def view_from_ground(camera: Camera, grid: GroundGrid, heights_m: Sequence[float]) -> NDArray[np.float32]:
     """Where each ground cell, at each height above it, is seen: float32 (Z, Hg, Wg, 2) for `grid_sample`.
 
-    Coordinates are normalised for align_corners=False: x_n = (2x + 1)/W - 1, so that they hold at any resolution of the
-    same image. Values are clipped to [-2, 2] (outside the image is outside), and both are -2 for points behind the camera.
-    CalibError if the camera has lens distortion.
+    Coordinates are normalised for align_corners=False: x_n = (2x + 1)/W - 1, so that they hold at any
+    resolution of the same image. Values are clipped to [-2, 2] (outside the image is outside), and both are
+    -2 for points behind the camera. CalibError if the camera has lens distortion.
     """
     _require_pinhole(camera, "view_from_ground")
     heights = np.asarray(heights_m, dtype=np.float64)
@@ -126,10 +133,11 @@ def view_from_ground(camera: Camera, grid: GroundGrid, heights_m: Sequence[float
 
 
 def ground_from_image(camera: Camera, z: float = 0.0) -> Floats:
-    """(3, 3) homography from pixels (x, y, 1) to (x, y, 1)·w on the plane at height z, metres. Hartley & Zisserman 8.1.1.
+    """(3, 3) homography from pixels (x, y, 1) to (x, y, 1)·w on the plane at height z, metres. Hartley &
+    Zisserman 8.1.1.
 
-    It keeps its scale: w is one over the depth of the ground point, so w > 0 exactly for pixels that see the plane in
-    front of the camera. CalibError if the camera is distorted or lies in the plane.
+    It keeps its scale: w is one over the depth of the ground point, so w > 0 exactly for pixels that see the
+    plane in front of the camera. CalibError if the camera is distorted or lies in the plane.
     """
     _require_pinhole(camera, "ground_from_image")
     P = camera.P

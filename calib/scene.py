@@ -1,7 +1,8 @@
 """`scene.yaml`: calibrated cameras, the ground grid, the heights sampled above it, and named zones. Schema 1.
 
-Written with comments, units in the key names and every digit needed to read the same numbers back; read strictly, so that
-a wrong key, a missing one or an impossible number is one line that says where it is and what to do.
+Written with comments, units in the key names and every digit needed to read the same numbers back; read
+strictly, so that a wrong key, a missing one or an impossible number is one line that says where it is and
+what to do.
 """
 
 import re
@@ -28,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 def _checked_name(what: str, name: object) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise CalibError(
-            f"{what} name {name!r} is not usable: take 1 to 64 letters, digits, _ . or -, starting with a letter or digit "
+            f"{what} name {name!r} is not usable: take 1 to 64 letters, digits, _ . or -, no sign first "
             "(quote it in YAML if it reads as a number or a yes/no)"
         )
     return name
@@ -51,10 +52,11 @@ def _polygon(name: str, corners: ArrayLike) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """A calibrated site: cameras by view id (in the file's order), ground grid, heights (m, ascending), zones.
+    """A calibrated site: cameras by view id (in the file's order), ground grid, heights (m, ascending),
+    zones.
 
-    A zone is a polygon (N, 2) of ground corners in metres, implicitly closed. Raises CalibError when made from anything
-    that cannot be used.
+    A zone is a polygon (N, 2) of ground corners in metres, implicitly closed. Raises CalibError when made
+    from anything that cannot be used.
     """
 
     name: str
@@ -102,7 +104,9 @@ class Scene:
 
 
 def load_scene(path: Path | str) -> Scene:
-    """Read a scene file. CalibError names the file, the key and what to do; nothing is assumed for what is missing."""
+    """Read a scene file. CalibError names the file, the key and what to do; nothing is assumed for what is
+    missing.
+    """
     path = Path(path)
     top = Fields(str(path), "", read_yaml(path))
     schema = top.take("schema")
@@ -146,7 +150,9 @@ def _camera(fields: Fields) -> Camera:
 
 
 def save_scene(scene: Scene, path: Path | str) -> None:
-    """Write a scene file, commented and with full precision. The file at `path` is replaced whole or not at all."""
+    """Write a scene file, commented and with full precision. The file at `path` is replaced whole or not at
+    all.
+    """
     write_atomically(Path(path), scene_text(_document(scene)))
 
 

@@ -192,7 +192,9 @@ def _as_numbers(value: Any) -> Any:
 
 
 def scene_text(document: dict[str, Any]) -> str:
-    """The commented YAML of a scene document: mappings indented, each row of numbers on one line, floats exact."""
+    """The commented YAML of a scene document: mappings indented, each row of numbers on one line, floats
+    exact.
+    """
     return _HEADER + "\n".join(_lines(document, (), 0)) + "\n"
 
 
