@@ -1,0 +1,272 @@
+"""Relating three clocks that nobody set: camera, agent and hub. Pure: times come in as arguments.
+
+* `ClockExchange` (at the agent, per hub): hub − agent from four timestamps, as in NTP.
+* `CaptureClock` (at the agent, per camera): agent − camera from capture and arrival times of frames.
+* `capture_in_hub` (at the hub): composes the two.
+
+Every estimate is an offset with an uncertainty, and the promise is that the truth lies within it. It rests
+on what is written at each class; nothing is averaged, because an interval that must hold cannot come from a
+mean.
+
+What runs the clocks apart is bounded by `drift_ppm`: 500 ppm is ten times a bad quartz and the fastest that
+NTP slews.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from viewsync.errors import WireError
+from viewsync.wire import FeatureMessage, OffsetEstimate
+
+SECOND_NS: Final = 1_000_000_000
+DRIFT_PPM: Final = 500
+WINDOW_NS: Final = 60 * SECOND_NS
+IMPLAUSIBLE_NS: Final = 3600 * SECOND_NS
+
+# How long before the stamped moment the picture may have been taken, where the camera's own time is not
+# known: exposure, encoding, the camera's send queue and the network. Cameras on a LAN take 50-300 ms; a
+# worse one needs a larger value in the agent's configuration. A decoded frame has waited for the next one
+# as well (one interval at 2 fps or more).
+ARRIVAL_ALLOWANCE_NS: Final = SECOND_NS // 2
+DECODE_ALLOWANCE_NS: Final = SECOND_NS
+
+
+def capture_in_hub(message: FeatureMessage) -> tuple[int, int]:
+    """(capture time in the hub's clock, its uncertainty), ns.
+
+    `rtcp`: capture + (agent − camera) + (hub − agent). `arrival`, `decode`: the stamp is the agent's and
+    later than the capture by what the camera and its network take, so a constant allowance is added to the
+    uncertainty; the time itself is not shifted by a guess. `file`: the agent's own clock. Raises WireError
+    (`clock-unknown`) where an offset is missing: a time is never invented.
+    """
+    if message.hub_offset is None:
+        raise WireError(
+            "clock-unknown",
+            f"view {message.view} does not know its offset to the hub yet; send a clock probe first",
+        )
+    capture_ns = message.capture_ns + message.hub_offset.offset_ns
+    uncertainty_ns = message.hub_offset.uncertainty_ns
+    if message.clock == "rtcp":
+        if message.camera_offset is None:
+            raise WireError(
+                "clock-unknown",
+                f"view {message.view} sent a camera time but no camera_offset; send it, or clock: arrival",
+            )
+        capture_ns += message.camera_offset.offset_ns
+        uncertainty_ns += message.camera_offset.uncertainty_ns
+    elif message.clock == "arrival":
+        uncertainty_ns += ARRIVAL_ALLOWANCE_NS
+    elif message.clock == "decode":
+        uncertainty_ns += DECODE_ALLOWANCE_NS
+    return capture_ns, uncertainty_ns
+
+
+class SteadyClock:
+    """A UTC clock that never steps: the wall clock once, then what the monotonic clock has added.
+
+    An agent stamps with this one, so that setting the machine's clock shows up nowhere; what its UTC is
+    worth is for the exchange with the hub to say.
+    """
+
+    __slots__ = ("_base_ns", "_monotonic_ns")
+
+    def __init__(self, wall_ns: Callable[[], int], monotonic_ns: Callable[[], int]) -> None:
+        """Give `time.time_ns` and `time.monotonic_ns`, or a test's own."""
+        self._monotonic_ns = monotonic_ns
+        self._base_ns = wall_ns() - monotonic_ns()
+
+    def __call__(self) -> int:
+        """Now, UTC ns."""
+        return self._base_ns + self._monotonic_ns()
+
+
+class ClockExchange:
+    """Hub − agent from exchanges (t1 sent, t2 received, t3 replied, t4 returned); t1, t4 agent's, t2, t3
+    hub's clock.
+
+    One exchange confines the offset to [t3 − t4, t2 − t1], because neither way takes negative time: the
+    middle ± half the round trip, however lopsided the two ways are. An interval widens with age by the
+    drift allowance, and all intervals of the window intersect; of those the tightest few are kept. An
+    exchange that contradicts them says that a clock was stepped, and the older ones go. A step smaller than
+    the uncertainty can hide until they age out.
+
+    State: `_kept`, oldest first, every entry (t4, low, high) in ns.
+    """
+
+    __slots__ = ("_drift_ppm", "_keep", "_kept", "_window_ns", "refused", "steps")
+
+    def __init__(self, window_ns: int = WINDOW_NS, drift_ppm: int = DRIFT_PPM, keep: int = 16) -> None:
+        self._window_ns = window_ns
+        self._drift_ppm = drift_ppm
+        self._keep = keep
+        self._kept: list[tuple[int, int, int]] = []
+        self.steps = 0
+        self.refused = 0
+
+    def add(self, sent_ns: int, received_ns: int, replied_ns: int, returned_ns: int) -> bool:
+        """Take one exchange; False (and counted) where its times contradict themselves.
+
+        `sent_ns` must be one that this agent sent and has not matched yet: the caller checks that.
+        """
+        low, high = replied_ns - returned_ns, received_ns - sent_ns
+        if replied_ns < received_ns or returned_ns < sent_ns or low > high:
+            self.refused += 1
+            return False
+        newest = (returned_ns, low, high)
+        if self._kept and (returned_ns < self._kept[-1][0] or self._contradicts(newest)):
+            self.steps += 1
+            self._kept.clear()
+        self._kept = [kept for kept in self._kept if returned_ns - kept[0] <= self._window_ns]
+        self._kept.append(newest)
+        if len(self._kept) > self._keep:
+            # The widest at this moment tells least. The newest stays whatever its width: it would show a
+            # step.
+            self._kept.remove(max(self._kept[:-1], key=lambda kept: self._width(kept, returned_ns)))
+        return True
+
+    def estimate(self, now_ns: int) -> OffsetEstimate | None:
+        """Hub − agent now; None before the first exchange. Without new exchanges the uncertainty only
+        grows.
+        """
+        if not self._kept:
+            return None
+        low, high = self._interval(now_ns)
+        return OffsetEstimate((low + high) // 2, (high - low + 1) // 2)
+
+    def reset(self) -> None:
+        """Forget everything: another hub answers now."""
+        self._kept.clear()
+
+    def _slack(self, kept: tuple[int, int, int], now_ns: int) -> int:
+        return abs(now_ns - kept[0]) * self._drift_ppm // 1_000_000 + 1
+
+    def _width(self, kept: tuple[int, int, int], now_ns: int) -> int:
+        return kept[2] - kept[1] + 2 * self._slack(kept, now_ns)
+
+    def _interval(self, now_ns: int) -> tuple[int, int]:
+        low = max(kept[1] - self._slack(kept, now_ns) for kept in self._kept)
+        high = min(kept[2] + self._slack(kept, now_ns) for kept in self._kept)
+        return low, high
+
+    def _contradicts(self, newest: tuple[int, int, int]) -> bool:
+        low, high = self._interval(newest[0])
+        return newest[1] > high or newest[2] < low
+
+
+class CaptureClock:
+    """Agent − camera from frames' capture times (camera's clock) and arrival times (agent's clock).
+
+    arrival − capture = offset + delay, and a delay is never negative: the offset lies on or under the lower
+    envelope over a sliding window, and above the envelope less the smallest delay in it. That smallest
+    delay cannot be measured from one side. The promise rests on one stated allowance: **in every window
+    some frame arrived within `allowance_ns` of its capture**. It must cover exposure, encoding, the fastest
+    passage of the network, and a frame interval more where the source hands out frames one late.
+
+    Camera stepped forward: frames seem to come sooner than the envelope allows, and it starts anew at once.
+    Camera stepped back: capture times run backwards, and it starts anew at once. If the step is smaller
+    than a frame interval, frames only seem late, as in congestion; until `settle_ns` shows which it was,
+    the uncertainty covers both.
+
+    State: `_frames`, oldest first, every entry (arrival, arrival − capture) in ns; at most one window of
+    them.
+    """
+
+    __slots__ = (
+        "_allowance_ns",
+        "_drift_ppm",
+        "_frames",
+        "_implausible_ns",
+        "_last_capture_ns",
+        "_late_since",
+        "_settle_ns",
+        "_window_ns",
+        "implausible",
+        "steps",
+    )
+
+    def __init__(
+        self,
+        window_ns: int = WINDOW_NS,
+        allowance_ns: int = ARRIVAL_ALLOWANCE_NS,
+        drift_ppm: int = DRIFT_PPM,
+        implausible_ns: int = IMPLAUSIBLE_NS,
+        settle_ns: int = 20 * SECOND_NS,
+    ) -> None:
+        self._window_ns = window_ns
+        self._allowance_ns = allowance_ns
+        self._drift_ppm = drift_ppm
+        self._implausible_ns = implausible_ns
+        self._settle_ns = settle_ns
+        self._frames: deque[tuple[int, int]] = deque()
+        self._last_capture_ns = 0
+        self._late_since: int | None = None  # arrival of the first of an unbroken run of late frames
+        self.steps = 0
+        self.implausible = 0
+
+    def observe(self, capture_ns: int, arrival_ns: int) -> bool:
+        """Take one frame's times, in order of arrival. False (and counted): hours off or 1970, use the
+        arrival time.
+
+        A camera that is wrong by less than `implausible_ns` is measured, not refused.
+        """
+        difference_ns = arrival_ns - capture_ns
+        if abs(difference_ns) > self._implausible_ns:
+            self.implausible += 1
+            return False
+        if self._frames and self._stepped(capture_ns, arrival_ns, difference_ns):
+            self.steps += 1
+            self._forget()
+        self._note_lateness(arrival_ns, difference_ns)
+        self._frames.append((arrival_ns, difference_ns))
+        self._last_capture_ns = capture_ns
+        while arrival_ns - self._frames[0][0] > self._window_ns:
+            self._frames.popleft()
+        return True
+
+    def estimate(self, now_ns: int) -> OffsetEstimate | None:
+        """Agent − camera now, from the frames so far; None before the first. `now_ns` in the agent's clock."""
+        if not self._frames:
+            return None
+        high = self._envelope(now_ns)
+        drift_free = min(difference - self._slack(arrival, now_ns) for arrival, difference in self._frames)
+        uncertainty_ns = high - drift_free + self._allowance_ns
+        # The newest frame may be late, or the camera may have stepped back by as much: the uncertainty
+        # covers both.
+        latest = self._frames[-1][1] - high
+        return OffsetEstimate(high, max(uncertainty_ns, latest))
+
+    def reset(self) -> None:
+        """Forget everything: the camera was opened anew and may tell another time."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._frames.clear()
+        self._late_since = None
+
+    def _slack(self, arrival_ns: int, now_ns: int) -> int:
+        return abs(now_ns - arrival_ns) * self._drift_ppm // 1_000_000
+
+    def _envelope(self, now_ns: int) -> int:
+        return min(difference + self._slack(arrival, now_ns) for arrival, difference in self._frames)
+
+    def _stepped(self, capture_ns: int, arrival_ns: int, difference_ns: int) -> bool:
+        if capture_ns < self._last_capture_ns or arrival_ns < self._frames[-1][0]:
+            return True
+        lowest = min(difference - self._slack(arrival, arrival_ns) for arrival, difference in self._frames)
+        return difference_ns < lowest - self._allowance_ns
+
+    def _note_lateness(self, arrival_ns: int, difference_ns: int) -> None:
+        if not self._frames or difference_ns <= self._envelope(arrival_ns) + self._allowance_ns:
+            self._late_since = None
+        elif self._late_since is None:
+            self._late_since = arrival_ns
+        elif arrival_ns - self._late_since >= self._settle_ns:
+            # Late without a break for this long: the camera's clock was set back. The frames before are of
+            # another clock.
+            since = self._late_since
+            self.steps += 1
+            self._frames = deque(frame for frame in self._frames if frame[0] >= since)
+            self._late_since = None
