@@ -1,0 +1,133 @@
+"""Snapshots of simulated crowds on disk: frames that went through the video codec, and the truth about them.
+
+One crowd is one pair of files, `<seed>.npy` (frames, uint8 [V, F, H, W, 3], RGB) and `<seed>.npz` (truth). Each view has
+its own capture times, so training pairs frames at any offset. Making a set is resumable: finished crowds are kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viewsync.sim.codec import encode_decode
+from viewsync.sim.crowd import Crowd
+from viewsync.sim.render import Renderer
+from viewsync.sim.scenes import SimScene, load
+
+# Seeds of crowds by use. A demo draws its seed outside the training and test ranges, so that it shows what nobody has seen.
+TRAIN_SEEDS = range(0, 100_000)
+TEST_SEEDS = range(100_000, 101_000)
+DEMO_SEEDS = range(1_000_000, 2_000_000_000)
+
+# A person counts as seen when a quarter of the silhouette and this many pixels of it reach the sensor.
+SEEN_SHARE, SEEN_PIXELS = 0.25, 30
+
+
+@dataclass(frozen=True, slots=True)
+class CrowdTruth:
+    """Truth about one crowd's frames: capture times (V, F) s, ground positions (V, F, N, 2) m at those times, and whether
+    each person is seen in that frame (V, F, N); `views` names the rows."""
+
+    views: tuple[str, ...]
+    times_s: NDArray[np.float64]
+    xy: NDArray[np.float64]
+    seen: NDArray[np.bool_]
+
+
+def seen(visible: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Who counts as seen (N,), from `Renderer.visible_pixels`."""
+    return (visible >= SEEN_PIXELS) & (visible >= SEEN_SHARE * whole)
+
+
+def crowd_size(seed: int, low: int = 15, high: int = 85) -> int:
+    """How many people walk in the training or test crowd of this seed: uniform between `low` and `high`."""
+    return int(np.random.default_rng([seed, 0x73697A65]).integers(low, high + 1))
+
+
+def make_crowd(
+    scene: SimScene, seed: int, frames: int = 12, interval_s: float = 1.0, people: int | None = None
+) -> tuple[NDArray[np.uint8], CrowdTruth]:
+    """Render one crowd: `frames` per view, about `interval_s` apart with a phase and jitter of each view's own, every
+    view's frames in one H.264 stream as a live camera would send them."""
+    crowd = Crowd(scene.walk_area, people or crowd_size(seed), seed, scene.obstacles)
+    rng = np.random.default_rng([seed, 0x74696D65])
+    views = tuple(scene.scene.cameras)
+    times = np.empty((len(views), frames))
+    for v in range(len(views)):
+        times[v] = rng.uniform(0, interval_s) + (np.arange(frames) + rng.uniform(0, 0.7, frames)) * interval_s
+    pictures = []
+    xy = np.empty((len(views), frames, crowd.people, 2))
+    visible = np.zeros((len(views), frames, crowd.people), bool)
+    for v, view in enumerate(views):
+        renderer = Renderer(scene, view, seed)
+        shots = []
+        for f in range(frames):
+            state = crowd.state(float(times[v, f]))
+            shots.append(renderer.render(state, crowd.appearance))
+            xy[v, f] = state.xy
+            visible[v, f] = seen(*renderer.visible_pixels(state, crowd.appearance))
+        pictures.append(encode_decode(np.stack(shots)))
+    return np.stack(pictures), CrowdTruth(views, times, xy, visible)
+
+
+def save_crowd(folder: Path, seed: int, frames: NDArray[np.uint8], truth: CrowdTruth) -> None:
+    """Write one crowd; the truth file comes last and is moved into place, so its presence means the crowd is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / f"{seed:06d}.npy", frames)
+    part = folder / f"{seed:06d}.part.npz"
+    np.savez_compressed(
+        part,
+        views=np.array(truth.views),
+        times_s=truth.times_s,
+        xy=truth.xy.astype(np.float32),
+        seen=truth.seen,
+    )
+    os.replace(part, folder / f"{seed:06d}.npz")
+
+
+def load_truth(path: Path) -> CrowdTruth:
+    """Read the truth of one crowd, as `save_crowd` wrote it."""
+    with np.load(path, allow_pickle=False) as file:
+        return CrowdTruth(
+            tuple(str(v) for v in file["views"]), file["times_s"], file["xy"].astype(np.float64), file["seen"]
+        )
+
+
+def make_set(
+    scene: str,
+    folder: Path,
+    seeds: Iterable[int],
+    frames: int = 12,
+    interval_s: float = 1.0,
+    workers: int = 2,
+    done: Callable[[int], None] | None = None,
+) -> None:
+    """Make the crowds of `seeds` that are not in `folder` yet, on `workers` processes; `done(seed)` after each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [s for s in seeds if not (folder / f"{s:06d}.npz").exists()]
+    if workers <= 1:
+        for s in missing:
+            _make_one(scene, folder, s, frames, interval_s)
+            if done:
+                done(s)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        tasks = {pool.submit(_make_one, scene, folder, s, frames, interval_s): s for s in missing}
+        for task, s in tasks.items():
+            task.result()
+            if done:
+                done(s)
+
+
+def _make_one(scene: str, folder: Path, seed: int, frames: int, interval_s: float) -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+    pictures, truth = make_crowd(load(scene), seed, frames, interval_s)
+    save_crowd(folder, seed, pictures, truth)
