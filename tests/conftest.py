@@ -1,0 +1,55 @@
+"""Every run ends with the list of skipped tests; in CI a skip that nobody agreed to fails the run."""
+
+import os
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+_ALLOWED = Path(__file__).with_name("allowed-skips.txt")
+_skipped: dict[str, str] = {}
+
+
+def _allowed(nodeid: str, reason: str) -> bool:
+    # Real data is not part of the repository: its absence is agreed to, a skip in its presence is not.
+    if "VIEWSYNC_DATA" in reason and "VIEWSYNC_DATA" not in os.environ:
+        return True
+    lines = (line.strip() for line in _ALLOWED.read_text(encoding="utf-8").splitlines())
+    patterns = (line.partition(": ")[0] for line in lines if line and not line.startswith("#"))
+    return any(fnmatch(nodeid, pattern) for pattern in patterns)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _skipped[report.nodeid] = _reason(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.skipped:
+        _skipped[report.nodeid] = _reason(report)
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    yield
+    if _unexpected() and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _unexpected() -> list[str]:
+    if os.environ.get("CI", "").lower() not in ("1", "true"):
+        return []
+    return [nodeid for nodeid, reason in _skipped.items() if not _allowed(nodeid, reason)]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.section(f"{len(_skipped)} skipped")
+    unexpected = set(_unexpected())
+    for nodeid, reason in sorted(_skipped.items()):
+        mark = f"NOT IN {_ALLOWED.name}: " if nodeid in unexpected else ""
+        terminalreporter.line(f"{mark}{nodeid}: {reason.removeprefix('Skipped: ')}")
