@@ -31,8 +31,8 @@ _GRID_KEYS: Final = ("origin_x_m", "origin_y_m", "cell_m", "columns", "rows")
 class ViewReport:
     """What one view contributed to an answer, or why it did not.
 
-    `reason` is "" for a view that was used, else a slug ("missing", "too-old", "offset-beyond-training",
-    ...). `capture_ns` is as the agent stamped it, in the clock that `clock` names; `offset_ns` is the
+    `reason` is "" for a view that was used, else why not, for people ("no frame", "offset 4.2 s > 3.0 s").
+    `capture_ns` is as the agent stamped it, in the clock that `clock` names; `offset_ns` is the
     capture time minus the reference's, with `uncertainty_ns` of that difference; `age_ns` is publish time
     minus capture time. None: this view was never heard, or has no such number. `mean_warp_m`: how far its
     people were moved on the ground, where the synchroniser says.
@@ -53,8 +53,7 @@ class ViewReport:
     def __post_init__(self) -> None:
         packing.check_name("view", self.view)
         packing.check_bool("used", self.used)
-        if self.reason != "":
-            packing.check_name("reason", self.reason)
+        packing.check_text("reason", self.reason)
         if self.used == bool(self.reason):
             raise WireError(
                 "bad-value", f"view {self.view}: give a reason exactly where the view was not used"
