@@ -4,7 +4,7 @@
 MAKEFLAGS += --no-print-directory
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt
 # PYTHON=/path/to/python3 chooses the interpreter; else the newest that works. ARGS goes to the program.
 PYTHON ?=
 ARGS ?=
