@@ -227,7 +227,7 @@ class CaptureClock:
         return True
 
     def estimate(self, now_ns: int) -> OffsetEstimate | None:
-        """Agent − camera now, from the frames so far; None before the first. `now_ns` in the agent's clock."""
+        # Late for so long without a break: the camera was set back, what came before is void.
         if not self._frames:
             return None
         high = self._envelope(now_ns)

@@ -1,0 +1,370 @@
+"""A bundle: what `export` writes and both sides load. A folder, or a .zip of it:
+
+    manifest.yaml   encoder.onnx   fusion-<graph>.onnx ...   scene.yaml
+
+`Bundle.load` trusts nothing: every file's hash, the manifest's schema, the facts inside each ONNX file, and
+that scene and manifest agree. Whatever fails is a BundleError that says what, where and what to do. A .zip
+is read in place: no member is ever written to disk under the name it claims.
+
+Two hashes (design): `features` of a view (encoder, preprocessing, quantisation, the view's intrinsics)
+travels in every message and must match; `bundle` (everything) is provenance in predictions only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import pydantic
+import yaml
+
+from calib.camera import Camera
+from calib.errors import CalibError
+from calib.scene import Scene, load_scene, save_scene
+from viewsync.errors import BundleError
+from viewsync.manifest import SCHEMA, Features, Manifest, Preprocessing
+from viewsync.onnx_metadata import read_metadata, stamp
+from viewsync.wire import WIRE_VERSION
+
+MANIFEST: Final = "manifest.yaml"
+SCENE: Final = "scene.yaml"
+ENCODER: Final = "encoder.onnx"
+MAX_FILE_BYTES: Final = 2 * 1024**3  # protobuf's own limit for one ONNX file
+
+_EXPORT_AGAIN: Final = "export the bundle again or fetch an undamaged copy"
+
+
+def features_hash(encoder: bytes, preprocessing: Preprocessing, features: Features, camera: Camera) -> str:
+    """SHA-256 of what decides a view's features: both sides must agree on it, or the hub reads noise.
+
+    encoder: bytes of encoder.onnx. camera: the view's calibrated camera from scene.yaml, of which the
+    intrinsics count (K and distortion in pixels, size); moving a camera never touches an agent.
+    """
+    facts = {
+        "encoder": hashlib.sha256(encoder).hexdigest(),
+        "preprocessing": preprocessing.model_dump(mode="json"),
+        "features": features.model_dump(mode="json"),
+        # Nine decimals: far below what a pixel notices, far above what another machine's rounding changes.
+        "K": [f"{value:.9f}" for value in camera.K.ravel().tolist()],
+        "distortion": [f"{value:.9f}" for value in camera.distortion.tolist()],
+        "size": [camera.width, camera.height],
+    }
+    return _digest(facts)
+
+
+def bundle_hash(document: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest as read from YAML, without `hashes.bundle`; it covers the files through
+    `hashes.files`.
+    """
+    hashes = {key: value for key, value in document["hashes"].items() if key != "bundle"}
+    return _digest({**document, "hashes": hashes})
+
+
+class Bundle:
+    """A verified bundle in memory. Made by `Bundle.load` and `write_bundle`."""
+
+    __slots__ = ("_files", "manifest", "path", "scene")
+
+    def __init__(self, path: Path, manifest: Manifest, scene: Scene, files: Mapping[str, bytes]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.scene = scene
+        self._files = dict(files)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Bundle:
+        """Read and verify a bundle folder or .zip. Raises BundleError."""
+        path = Path(path)
+        read = _reader(path)
+        document = _document(path, read(MANIFEST))
+        manifest = _manifest(path, document)
+        if bundle_hash(document) != manifest.hashes.bundle:
+            raise BundleError(
+                f"{path}: {MANIFEST} does not match its own hash, so it was edited; {_EXPORT_AGAIN}"
+            )
+        named = {manifest.encoder.file, SCENE} | {graph.file for graph in manifest.fusion.values()}
+        if named != set(manifest.hashes.files):
+            raise BundleError(
+                f"{path}: {MANIFEST} uses {', '.join(sorted(named))} but hashes.files has "
+                f"{', '.join(sorted(manifest.hashes.files))}; {_EXPORT_AGAIN}"
+            )
+        files = {name: read(name) for name in sorted(named)}
+        for name, data in files.items():
+            if hashlib.sha256(data).hexdigest() != manifest.hashes.files[name]:
+                raise BundleError(f"{path}: {name} does not match its hash in {MANIFEST}; {_EXPORT_AGAIN}")
+        bundle = cls(path, manifest, _scene(path, files[SCENE]), files)
+        bundle._check_facts()
+        bundle._check_views()
+        return bundle
+
+    @property
+    def hash(self) -> str:
+        """Hash of everything: provenance for predictions."""
+        return self.manifest.hashes.bundle
+
+    @property
+    def encoder_bytes(self) -> bytes:
+        """encoder.onnx."""
+        return self._files[self.manifest.encoder.file]
+
+    def fusion_bytes(self, graph: str) -> bytes:
+        """The ONNX file of one fusion graph. Raises BundleError for a graph that the bundle has not."""
+        if graph not in self.manifest.fusion:
+            have = ", ".join(self.manifest.fusion)
+            raise BundleError(f"{self.path} has no fusion graph {graph!r}; choose one of {have}")
+        return self._files[self.manifest.fusion[graph].file]
+
+    def features_hash(self, view: str) -> str:
+        """Hash that this view's messages must carry."""
+        self._check_view(view)
+        return self.manifest.hashes.features[view]
+
+    def pinhole(self, view: str) -> Camera:
+        """The camera that took the view's image once the agent has remapped it: undistorted, at the
+        encoder's size.
+        """
+        self._check_view(view)
+        size = self.manifest.preprocessing
+        try:
+            return self.scene.cameras[view].undistorted().resized(size.width, size.height)
+        except CalibError as error:
+            raise BundleError(
+                f"{self.path}: view {view} cannot be brought to the encoder's size: {error}"
+            ) from error
+
+    def _check_view(self, view: str) -> None:
+        if view not in self.manifest.views:
+            have = ", ".join(self.manifest.views)
+            raise BundleError(f"{self.path} has no view {view!r}; choose one of {have}")
+
+    def _check_views(self) -> None:
+        manifest = self.manifest
+        for view in manifest.views:
+            if view not in self.scene.cameras:
+                have = ", ".join(self.scene.cameras)
+                raise BundleError(
+                    f"{self.path}: view {view} has no camera in {SCENE} (it has {have}); {_EXPORT_AGAIN}"
+                )
+            camera = self.scene.cameras[view]
+            expected = features_hash(self.encoder_bytes, manifest.preprocessing, manifest.features, camera)
+            if manifest.hashes.features[view] != expected:
+                raise BundleError(
+                    f"{self.path}: features hash of {view} does not fit encoder and camera; {_EXPORT_AGAIN}"
+                )
+            self.pinhole(view)
+
+    def _check_facts(self) -> None:
+        expected = {self.manifest.encoder.file: encoder_facts(self.manifest)}
+        expected |= {
+            spec.file: fusion_facts(self.manifest, graph) for graph, spec in self.manifest.fusion.items()
+        }
+        for name, facts in expected.items():
+            try:
+                found = read_metadata(self._files[name])
+            except ValueError as error:
+                raise BundleError(f"{self.path}: {name} cannot be read: {error}; {_EXPORT_AGAIN}") from error
+            if found is None:
+                raise BundleError(f"{self.path}: {name} carries no viewsync metadata; {_EXPORT_AGAIN}")
+            wrong = [key for key, value in facts.items() if found.get(key) != value]
+            if wrong:
+                raise BundleError(
+                    f"{self.path}: {name} was exported with {wrong[0]} {found.get(wrong[0])!r}, "
+                    f"{MANIFEST} says {facts[wrong[0]]!r}; {_EXPORT_AGAIN}"
+                )
+
+
+def encoder_facts(manifest: Manifest) -> dict[str, Any]:
+    """What encoder.onnx says of itself in its metadata."""
+    return {"part": "encoder", "task": manifest.task, **_shared_facts(manifest)}
+
+
+def fusion_facts(manifest: Manifest, graph: str) -> dict[str, Any]:
+    """What a fusion graph says of itself in its metadata."""
+    spec = manifest.fusion[graph]
+    own = {"part": "fusion", "graph": graph, "fusion": spec.fusion, "synchroniser": spec.synchroniser}
+    return {**own, "task": manifest.task, **_shared_facts(manifest)}
+
+
+def _shared_facts(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "wire": manifest.wire,
+        "name": manifest.name,
+        "preprocessing": manifest.preprocessing.model_dump(mode="json"),
+        "features": manifest.features.model_dump(mode="json"),
+    }
+
+
+def write_bundle(
+    path: Path | str, facts: Mapping[str, Any], scene: Scene, encoder: bytes, fusion: Mapping[str, bytes]
+) -> Bundle:
+    """Write a bundle to a new folder, or a new .zip where `path` ends so; whole or not at all.
+
+    facts: the manifest without `schema`, `wire`, `hashes` and file names, all JSON values. encoder, fusion
+    (by graph name): ONNX bytes; their metadata is stamped here. Returns the bundle as loaded back from what
+    was written. Raises BundleError where the path is taken or the parts don't fit together.
+    """
+    path = Path(path)
+    if path.exists():
+        raise BundleError(f"{path} exists; choose a new place for the bundle or remove it first")
+    document = json.loads(_canonical({**facts, "schema": SCHEMA, "wire": WIRE_VERSION}))
+    document["encoder"]["file"] = ENCODER
+    if set(document["fusion"]) != set(fusion):
+        raise BundleError(
+            f"{path}: facts describe graphs {sorted(document['fusion'])}, given are {sorted(fusion)}"
+        )
+    for graph in fusion:
+        document["fusion"][graph]["file"] = f"fusion-{graph}.onnx"
+    placeholder = dict.fromkeys(document["views"], "0" * 64)
+    manifest = _manifest(
+        path, {**document, "hashes": {"files": {}, "features": placeholder, "bundle": "0" * 64}}
+    )
+
+    files = {ENCODER: stamp(encoder, encoder_facts(manifest))}
+    files |= {
+        manifest.fusion[graph].file: stamp(data, fusion_facts(manifest, graph))
+        for graph, data in fusion.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
+        folder = Path(scratch) / path.name
+        folder.mkdir()
+        save_scene(scene, folder / SCENE)
+        # The hash is of the camera as it will be read back.
+        files[SCENE] = (folder / SCENE).read_bytes()
+        written = load_scene(folder / SCENE)
+        document["hashes"] = {
+            "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
+            "features": {
+                view: features_hash(
+                    files[ENCODER], manifest.preprocessing, manifest.features, written.cameras[view]
+                )
+                for view in manifest.views
+                if view in written.cameras
+            },
+        }
+        document["hashes"]["bundle"] = bundle_hash(document)
+        files[MANIFEST] = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110).encode()
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+        Bundle.load(folder)  # nothing appears at `path` that would not load
+        if path.suffix == ".zip":
+            packed = shutil.make_archive(str(Path(scratch) / "packed"), "zip", folder)
+            Path(packed).rename(path)
+        else:
+            folder.rename(path)
+    return Bundle.load(path)
+
+
+# --- reading ----------------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """Reads members of a bundle by plain name, from a folder or in place from a .zip."""
+
+    def __init__(self, path: Path, members: Mapping[str, str] | None) -> None:
+        self._path = path
+        self._members = members  # of a .zip: plain name -> name in the archive
+
+    def __call__(self, name: str) -> bytes:
+        try:
+            if self._members is None:
+                file = self._path / name
+                if file.stat().st_size > MAX_FILE_BYTES:
+                    raise BundleError(f"{file} is over {MAX_FILE_BYTES} bytes; {_EXPORT_AGAIN}")
+                return file.read_bytes()
+            with zipfile.ZipFile(self._path) as archive:
+                member = archive.getinfo(self._members[name])
+                if member.file_size > MAX_FILE_BYTES:
+                    raise BundleError(f"{self._path}: {name} is over {MAX_FILE_BYTES} bytes; {_EXPORT_AGAIN}")
+                return archive.read(member)
+        except (FileNotFoundError, KeyError):
+            raise BundleError(f"{self._path} has no {name}; {_EXPORT_AGAIN}") from None
+        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            raise BundleError(f"{self._path}: {name} cannot be read ({error}); {_EXPORT_AGAIN}") from error
+
+
+def _reader(path: Path) -> _Reader:
+    if path.is_dir():
+        return _Reader(path, None)
+    if not path.is_file():
+        raise BundleError(f"there is no bundle at {path}; give a bundle's folder or .zip")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise BundleError(
+            f"{path} is neither a folder nor a readable .zip ({error}); {_EXPORT_AGAIN}"
+        ) from error
+    folders = set()
+    for name in names:
+        parts = PurePosixPath(name).parts
+        if name.startswith("/") or "\\" in name or ".." in parts:
+            raise BundleError(f"{path}: member {name!r} points outside the archive; do not use this file")
+        folders.add(PurePosixPath(*parts[:-1]))
+    # The folder itself may have been zipped: then everything lies under one name.
+    prefix = folders.pop() if len(folders) == 1 else PurePosixPath()
+    if len(prefix.parts) > 1:
+        raise BundleError(f"{path}: {MANIFEST} is not at the top; zip the bundle's folder itself")
+    members: dict[str, str] = {}
+    for name in names:
+        if PurePosixPath(name).parent == prefix:
+            if PurePosixPath(name).name in members:
+                raise BundleError(f"{path}: member {name!r} is there twice; {_EXPORT_AGAIN}")
+            members[PurePosixPath(name).name] = name
+    return _Reader(path, members)
+
+
+def _document(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(text.decode())
+        _canonical(document)
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError) as error:
+        first_line = " ".join(str(error).split())[:200]
+        raise BundleError(f"{path}: {MANIFEST} cannot be read ({first_line}); {_EXPORT_AGAIN}") from error
+    if not isinstance(document, dict):
+        raise BundleError(f"{path}: {MANIFEST} is not a map of keys; {_EXPORT_AGAIN}")
+    for key, ours in (("schema", SCHEMA), ("wire", WIRE_VERSION)):
+        if document.get(key) != ours or isinstance(document.get(key), bool):
+            raise BundleError(
+                f"{path}: {MANIFEST} has {key} {document.get(key)!r}, this program reads {ours}; "
+                "export the bundle with the viewsync version that loads it"
+            )
+    return document
+
+
+def _manifest(path: Path, document: Mapping[str, Any]) -> Manifest:
+    try:
+        return Manifest.model_validate(document)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        key = f"key {where}: " if where else ""
+        raise BundleError(f"{path}: {MANIFEST}: {key}{first['msg']}; {_EXPORT_AGAIN}") from error
+
+
+def _scene(path: Path, text: bytes) -> Scene:
+    # calib reads scenes from files, and a .zip has none: a name of our own in a folder of our own.
+    with tempfile.TemporaryDirectory(prefix="viewsync-") as scratch:
+        file = Path(scratch) / SCENE
+        file.write_bytes(text)
+        try:
+            return load_scene(file)
+        except CalibError as error:
+            message = str(error).replace(str(file), f"{path}: {SCENE}")
+            raise BundleError(message) from error
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+    ).encode()
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(_canonical(value)).hexdigest()
