@@ -1,7 +1,8 @@
 """What a camera's own clock shows, and when the camera takes its pictures. Pure: no clock is read here.
 
-True time is the simulator's: seconds since its epoch, the same for every camera. Camera time is what this camera's
-clock shows at that instant, on the same scale: it may be offset, run fast or slow, and be set forward or back.
+True time is the simulator's: seconds since its epoch, the same for every camera. Camera time is what this
+camera's clock shows at that instant, on the same scale: it may be offset, run fast or slow, and be set
+forward or back.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,8 +21,8 @@ _NS = 1_000_000_000
 class CameraClock:
     """camera = true + offset_s + drift_ppm·1e-6·true + every step already taken.
 
-    steps: ((true_time_s, step_s), …) in order of time; a positive step sets the clock forward. Raises ValueError
-    for values that are not finite, a drift that stops or reverses time, or steps out of order.
+    steps: ((true_time_s, step_s), …) in order of time; a positive step sets the clock forward. Raises
+    ValueError for values that are not finite, a drift that stops or reverses time, or steps out of order.
     """
 
     offset_s: float = 0.0
@@ -34,7 +36,7 @@ class CameraClock:
         if abs(self.drift_ppm) >= 1e6:
             raise ValueError(f"drift_ppm must lie between -1e6 and 1e6, got {self.drift_ppm}")
         times = [when for when, _ in self.steps]
-        if any(later <= earlier for earlier, later in zip(times, times[1:], strict=False)):
+        if any(later <= earlier for earlier, later in pairwise(times)):
             raise ValueError(f"steps must be in order of their times, got {times}")
 
     def deviation_s(self, true_s: float) -> float:
@@ -49,14 +51,15 @@ class CameraClock:
     def true_s(self, camera_s: float, near_s: float = math.inf) -> float:
         """When the camera's clock showed `camera_s`.
 
-        A clock that was set back shows some times twice: of those instants the nearest to `near_s` (true time) is
-        returned, by default the last. A time that a forward step skipped gives the instant of that step.
+        A clock that was set back shows some times twice: of those instants the nearest to `near_s` (true
+        time) is returned, by default the last. A time that a forward step skipped gives the instant of that
+        step.
         """
         bounds = [-math.inf, *(when for when, _ in self.steps), math.inf]
         stepped = 0.0
         found: list[float] = []
         skipped: list[float] = []
-        for index, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        for index, (start, end) in enumerate(pairwise(bounds)):
             if index:
                 stepped += self.steps[index - 1][1]
             candidate = (camera_s - self.offset_s - stepped) / (1.0 + self.drift_ppm * 1e-6)
@@ -83,8 +86,8 @@ class CameraClock:
 class FrameSchedule:
     """True capture instants: phase_s + k / fps for k = 0, 1, …, of which a share `drop_rate` never happens.
 
-    Which ones depends on `seed` and k alone, so any part of the schedule can be asked for. Raises ValueError for a
-    rate, phase or share out of range.
+    Which ones depends on `seed` and k alone, so any part of the schedule can be asked for. Raises ValueError
+    for a rate, phase or share out of range.
     """
 
     fps: float

@@ -1,8 +1,9 @@
-"""The one place that holds the video settings, so that live cameras and training frames wear the same artefacts.
+"""The one place that holds the video settings: live cameras and training frames wear the same artefacts.
 
-H.264 as a cheap camera sends it: one slice and one reference picture, no B-frames, 4:2:0, headers before every key frame,
-a key frame every two seconds. The quantiser is constant rather than a bit rate or CRF, because both of those make a
-frame at 0.4 fps far finer than the same frame at 10 fps, and a model must not see the frame rate in the pixels.
+H.264 as a cheap camera sends it: one slice and one reference picture, no B-frames, 4:2:0, headers before
+every key frame, a key frame every two seconds. The quantiser is constant rather than a bit rate or CRF,
+because both of those make a frame at 0.4 fps far finer than the same frame at 10 fps, and a model must not
+see the frame rate in the pixels.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from numpy.typing import NDArray
 
+from viewsync.errors import InternalError
+
 Image = NDArray[np.uint8]
 
 QUANTISER = 27
@@ -28,9 +31,9 @@ def key_frame_interval(fps: float) -> int:
 
 
 def configure(codec: VideoCodecContext, width: int, height: int, fps: float) -> None:
-    """Give a libx264 context, not yet open, the settings of this module. Frames are numbered 0, 1, … at `fps`.
+    """Give a libx264 context, not yet open, the settings of this module.
 
-    width, height: pixels, both even (4:2:0). Raises ValueError otherwise.
+    width, height: pixels, both even (4:2:0); fps: frames per second, nominal. Raises ValueError otherwise.
     """
     if width % 2 or height % 2 or width < 2 or height < 2:
         raise ValueError(f"H.264 4:2:0 needs even sides, got {width}x{height}")
@@ -64,8 +67,8 @@ class Encoder:
         configure(codec, width, height, fps)
         return cls(codec)
 
-    def encode(self, image: Image, key_frame: bool = False) -> av.Packet:
-        """One image (H, W, 3) uint8 RGB → its access unit. `key_frame` asks for one that decodes by itself."""
+    def encode(self, image: Image, key_frame: bool = False) -> av.Packet[av.VideoStream]:
+        """One image (H, W, 3) uint8 RGB → its access unit; `key_frame` makes it decodable by itself."""
         frame = av.VideoFrame.from_ndarray(image, format="rgb24")
         frame.pts, frame.time_base = self._number, self.codec.time_base
         frame.pict_type = PictureType.I if key_frame else PictureType.NONE
@@ -79,7 +82,7 @@ class Encoder:
 
 
 def encode_decode(frames: Image, fps: float = 1.0) -> Image:
-    """Send `frames` (T, H, W, 3) uint8 RGB through the codec as one stream at `fps` and return what a viewer sees.
+    """What a viewer sees of `frames` (T, H, W, 3) uint8 RGB, sent through the codec as one stream at `fps`.
 
     Same shape and type; deterministic. Raises ValueError for another shape or type, or odd sides.
     """
@@ -92,5 +95,5 @@ def encode_decode(frames: Image, fps: float = 1.0) -> Image:
     shown = [f for image in frames for f in decoder.decode(encoder.encode(image))]
     shown += decoder.decode(None)
     if len(shown) != len(frames):
-        raise RuntimeError(f"{len(frames)} frames went into the codec and {len(shown)} came out")
+        raise InternalError(f"{len(frames)} frames went into the codec and {len(shown)} came out")
     return np.stack([f.to_ndarray(format="rgb24") for f in shown]) if shown else frames.copy()
