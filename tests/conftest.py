@@ -1,13 +1,16 @@
 """Every run ends with the list of skipped tests; in CI a skip that nobody agreed to fails the run."""
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 _ALLOWED = Path(__file__).with_name("allowed-skips.txt")
+_SUPPORT = Path(__file__).with_name("support")
 _skipped: dict[str, str] = {}
 
 
@@ -17,7 +20,7 @@ def _allowed(nodeid: str, reason: str) -> bool:
         return True
     lines = (line.strip() for line in _ALLOWED.read_text(encoding="utf-8").splitlines())
     patterns = (line.partition(": ")[0] for line in lines if line and not line.startswith("#"))
-    return any(fnmatch(nodeid, pattern) for pattern in patterns)
+    return any(nodeid == pattern or fnmatch(nodeid, pattern) for pattern in patterns)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -53,3 +56,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for nodeid, reason in sorted(_skipped.items()):
         mark = f"NOT IN {_ALLOWED.name}: " if nodeid in unexpected else ""
         terminalreporter.line(f"{mark}{nodeid}: {reason.removeprefix('Skipped: ')}")
+
+
+def _support(name: str) -> ModuleType:
+    # Loaded by path: tests are no packages, and nothing of theirs belongs on sys.path.
+    spec = importlib.util.spec_from_file_location(f"tests_support_{name}", _SUPPORT / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    """tests/support/tiny_bundle.py: its scene, its sizes, and `write_tiny_bundle` for variants."""
+    return _support("tiny_bundle")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small real bundle, shared by all tests: copy it before you change it."""
+    path: Path = tiny.write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").path
+    return path

@@ -212,7 +212,8 @@ def write_bundle(
     path = Path(path)
     if path.exists():
         raise BundleError(f"{path} exists; choose a new place for the bundle or remove it first")
-    document = json.loads(_canonical({**facts, "schema": SCHEMA, "wire": WIRE_VERSION}))
+    # Through JSON: a deep copy of plain values, so that the hash before writing is the hash after reading.
+    document = json.loads(json.dumps({"schema": SCHEMA, "wire": WIRE_VERSION, **facts}, allow_nan=False))
     document["encoder"]["file"] = ENCODER
     if set(document["fusion"]) != set(fusion):
         raise BundleError(
@@ -249,7 +250,7 @@ def write_bundle(
             },
         }
         document["hashes"]["bundle"] = bundle_hash(document)
-        files[MANIFEST] = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110).encode()
+        files[MANIFEST] = _yaml(document)
         for name, data in files.items():
             (folder / name).write_bytes(data)
         Bundle.load(folder)  # nothing appears at `path` that would not load
@@ -358,6 +359,11 @@ def _scene(path: Path, text: bytes) -> Scene:
         except CalibError as error:
             message = str(error).replace(str(file), f"{path}: {SCENE}")
             raise BundleError(message) from error
+
+
+def _yaml(document: Mapping[str, Any]) -> bytes:
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+    return f"# Written by export; its hashes cover it: export again rather than edit.\n{text}".encode()
 
 
 def _canonical(value: object) -> bytes:

@@ -1,0 +1,150 @@
+"""Listening to a hub: what `viewsync subscribe` uses, and your own program may.
+
+    from viewsync.client import Subscriber
+    with Subscriber("tcp://127.0.0.1:5556") as hub:
+        for message in hub:
+            print(message)  # Prediction or Status
+
+Every prediction is delivered unless the hub's or this side's queue overflows; `lost` counts those that were
+not. The connection is made again by itself when the hub restarts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Final, Self
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from viewsync.errors import UserError
+from viewsync.keys import ClientKeys
+from viewsync.packing import MAX_MESSAGE_BYTES
+from viewsync.prediction import Prediction, Status, decode_prediction
+
+_QUEUE: Final = 1000  # messages: minutes of predictions for a program that pauses
+_HEARTBEAT_MS: Final = 1000
+_HEARTBEAT_TIMEOUT_MS: Final = 3000
+_WATCHED: Final = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+_REFUSED: Final = (zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+
+
+class Subscriber:
+    """A subscription to one hub's predictions. Not thread-safe: use it from one thread.
+
+    `received` and `lost` count predictions: a gap in `seq` within a hub's session is a loss. `connected`
+    says whether the hub has been reached, as of the last `receive`.
+    """
+
+    def __init__(self, endpoint: str, keys: ClientKeys | None = None, newest_only: bool = False) -> None:
+        """Start listening; the hub need not be there yet.
+
+        endpoint: such as tcp://127.0.0.1:5556. keys: for a hub that demands CURVE (`viewsync.keys`).
+        newest_only: what waits is skipped (and counted as `skipped`) except for the newest. Raises
+        UserError for an unusable endpoint.
+        """
+        self.endpoint = endpoint
+        self.received = 0
+        self.lost = 0
+        self.skipped = 0
+        self.connected = False
+        self._newest_only = newest_only
+        self._last: tuple[int, int] | None = None  # session and seq of the newest prediction
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.SUB)
+        self._socket.linger = 0
+        self._socket.rcvhwm = _QUEUE
+        self._socket.maxmsgsize = MAX_MESSAGE_BYTES
+        self._socket.heartbeat_ivl = _HEARTBEAT_MS
+        self._socket.heartbeat_timeout = _HEARTBEAT_TIMEOUT_MS
+        self._socket.reconnect_ivl_max = 2000
+        self._monitor = self._socket.get_monitor_socket(_WATCHED)
+        try:
+            if keys is not None:
+                keys.secure(self._socket)
+            self._socket.subscribe(b"")
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise UserError(
+                f"cannot listen to {endpoint!r} ({error}); give an address such as tcp://127.0.0.1:5556"
+            ) from error
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+
+    def receive(self, timeout_s: float | None = None) -> Prediction | Status | None:
+        """The next message; None where none comes within `timeout_s` (None: wait for ever).
+
+        Raises UserError where the hub refuses this side's key, WireError where it speaks another format.
+        Either way the subscription goes on and may be asked again.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left_ms = None if deadline is None else max(0, round(1000 * (deadline - time.monotonic())))
+            ready = dict(self._poller.poll(left_ms))
+            if self._monitor in ready:
+                self._note_events()
+            if self._socket in ready:
+                return self._take()
+            if not ready:
+                return None
+
+    def __iter__(self) -> Iterator[Prediction | Status]:
+        """Messages without end."""
+        while True:
+            message = self.receive()
+            if message is not None:
+                yield message
+
+    def close(self) -> None:
+        """Stop listening. Closing twice is fine."""
+        if not self._socket.closed:
+            self._socket.disable_monitor()
+            self._monitor.close(linger=0)
+            self._socket.close(linger=0)
+            self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _take(self) -> Prediction | Status:
+        message = self._count(decode_prediction(self._socket.recv()))
+        while self._newest_only and self._socket.poll(0):
+            self.skipped += 1
+            message = self._count(decode_prediction(self._socket.recv()))
+        return message
+
+    def _count(self, message: Prediction | Status) -> Prediction | Status:
+        if isinstance(message, Prediction):
+            self.received += 1
+            if self._last is not None and self._last[0] == message.session:
+                self.lost += max(0, message.seq - self._last[1] - 1)
+            self._last = (message.session, message.seq)
+        return message
+
+    def _note_events(self) -> None:
+        while self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor)["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self.connected = True
+            elif event == zmq.EVENT_DISCONNECTED:
+                self.connected = False
+            elif event in _REFUSED:
+                raise UserError(
+                    f"the hub at {self.endpoint} refuses this subscriber; give keys that its allow-list has as a "
+                    "subscriber (`viewsync keys make --subscriber NAME`)"
+                )
