@@ -66,6 +66,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # Closing must not wait for a client that keeps its connection open.
     block_on_close = False
+    request_queue_size = 64
 
     def __init__(self, address: tuple[str, int], request_class: type[BaseHTTPRequestHandler]) -> None:
         self._free = threading.BoundedSemaphore(_MOST_AT_ONCE)

@@ -127,6 +127,12 @@ class _LazyGroup(click.Group):
             with formatter.section("Commands"):
                 formatter.write_dl(rows)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return _reader_gone()
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -149,10 +155,7 @@ class _LazyGroup(click.Group):
         except (KeyboardInterrupt, click.Abort):
             _fail(130, "interrupted")
         except BrokenPipeError:
-            # The reader of our output (head, less) went away: nobody's mistake. The interpreter's own flush
-            # at exit would complain again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
+            code = _reader_gone()
         except ModuleNotFoundError as error:
             command = next((name for name in sys.argv[1:] if name in COMMANDS), "viewsync")
             try:
@@ -184,6 +187,13 @@ def explain(error: Exception) -> str | None:
     return f"{filename or text}: {advice}"
 
 
+def _reader_gone() -> int:
+    """The reader of our output (head, less) went away: nobody's mistake, exit 0."""
+    # The interpreter's own flush at exit would complain again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
 def _missing_package(command: str, error: ModuleNotFoundError) -> NoReturn:
     package = (error.name or "").partition(".")[0]
     if not package or package in _OURS:
@@ -208,7 +218,10 @@ def _fail(code: int, message: str) -> NoReturn:
 
 
 @click.group(
-    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, params=[_log_level_option()]
+    name="viewsync",
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    params=[_log_level_option()],
 )
 @click.version_option(viewsync.__version__, package_name="viewsync", message="viewsync %(version)s")
 def main() -> None:
