@@ -20,6 +20,8 @@ Floats = NDArray[np.float64]
 # cv2.remap addresses pixels with signed 16-bit integers.
 _LARGEST_SIDE = 32_767
 _ORTHONORMAL_TOLERANCE = 1e-6
+# Nearer than this a point is at the camera centre, apart from rounding, and has no direction.
+_NEAREST_M = 1e-9
 # Far enough outside any image that bilinear sampling touches none of its pixels.
 _NOWHERE_PX = -16.0
 
@@ -146,7 +148,7 @@ class Camera:
         in_camera = np.asarray(points, dtype=np.float64) @ self.R.T + self.t
         depth = in_camera[..., 2:]
         with np.errstate(divide="ignore", invalid="ignore"):
-            normalised = np.where(depth > 0, in_camera[..., :2] / depth, np.nan)
+            normalised = np.where(depth > _NEAREST_M, in_camera[..., :2] / depth, np.nan)
             return self._pixels(normalised)
 
     def _pixels(self, normalised: Floats) -> Floats:

@@ -24,16 +24,15 @@ def radius_limit(coefficients: Floats) -> float:
     """Undistorted radius up to which the distortion grows with the radius in every direction (inf if
     everywhere).
 
-    The radial component of the distorted point in direction u is r + k1 r³ + k2 r⁵ + k3 r⁷ + 3 r² (p2 u_x +
-    p1 u_y). Its derivative is smallest where u points against (p2, p1), which leaves one polynomial in r; the
-    limit is its first root.
+    The radial component of the distorted point in direction u is r + k1 r³ + k2 r⁵ + k3 r⁷ + 3 r² (p2 u_x + p1 u_y).
+    Its derivative is smallest where u points against (p2, p1), which leaves one polynomial in r; the limit is its
+    first positive root. It is solved in 1/r, where it is monic however small the coefficients are.
     """
     k1, k2, p1, p2, k3 = coefficients
-    derivative = np.array([7 * k3, 0.0, 5 * k2, 0.0, 3 * k1, -6 * np.hypot(p1, p2), 1.0])
-    roots = np.roots(np.trim_zeros(derivative, "f"))
-    real = roots[np.abs(roots.imag) < 1e-9].real
-    positive = real[real > 0]
-    return float(positive.min()) if positive.size else float("inf")
+    roots = np.roots([1.0, -6 * np.hypot(p1, p2), 3 * k1, 0.0, 5 * k2, 0.0, 7 * k3])
+    real = roots[np.abs(roots.imag) <= 1e-9 * np.abs(roots)].real
+    largest = float(real.max(initial=0.0))
+    return 1 / largest if largest > 1e-6 else float("inf")
 
 
 def _radial(coefficients: Floats, radius: Floats) -> Floats:

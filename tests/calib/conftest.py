@@ -1,0 +1,55 @@
+"""Cameras with real-looking lenses, made from a seed."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from calib.camera import Camera, nearest_rotation
+
+MakeCamera = Callable[..., Camera]
+
+
+def looking_at(centre: tuple[float, float, float], target: tuple[float, float, float]) -> np.ndarray:
+    """Rotation of a level camera at `centre` whose optical axis meets `target`."""
+    forward = np.subtract(target, centre) / np.linalg.norm(np.subtract(target, centre))
+    right = np.cross(forward, (0.0, 0.0, 1.0))
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(forward, right), forward])
+
+
+@pytest.fixture
+def make_camera() -> MakeCamera:
+    def make(
+        seed: int = 0,
+        distortion: tuple[float, ...] = (-0.28, 0.09, 0.0012, -0.0008, -0.012),
+        size: tuple[int, int] = (768, 576),
+    ) -> Camera:
+        rng = np.random.default_rng(seed)
+        angle = rng.uniform(0, 2 * np.pi)
+        centre = (12 * np.cos(angle), 12 * np.sin(angle), rng.uniform(3, 7))
+        rotation = looking_at(centre, tuple(rng.uniform(-2, 2, 2)) + (1.0,))
+        roll = rng.uniform(-0.05, 0.05)
+        turn = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
+        rotation = nearest_rotation(turn @ rotation)
+        width, height = size
+        focal = 0.9 * width * rng.uniform(0.9, 1.2)
+        K = [
+            [focal, 0, width * rng.uniform(0.45, 0.55)],
+            [0, focal * 1.03, height * rng.uniform(0.45, 0.55)],
+            [0, 0, 1],
+        ]
+        return Camera(K, rotation, -rotation @ centre, distortion, width, height)
+
+    return make
+
+
+@pytest.fixture
+def data() -> Path:
+    """The folder of real data."""
+    folder = os.environ.get("VIEWSYNC_DATA")
+    if not folder:
+        pytest.skip("VIEWSYNC_DATA is not set: real data is needed")
+    return Path(folder)
