@@ -25,8 +25,8 @@ from viewsync.packing import MAX_MESSAGE_BYTES
 from viewsync.prediction import Prediction, Status, decode_prediction
 
 _QUEUE: Final = 1000  # messages: minutes of predictions for a program that pauses
-_HEARTBEAT_MS: Final = 1000
-_HEARTBEAT_TIMEOUT_MS: Final = 3000
+_HEARTBEAT_MS: Final = 2_000
+_HEARTBEAT_TIMEOUT_MS: Final = 10_000
 _WATCHED: Final = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_DISCONNECTED
@@ -34,7 +34,7 @@ _WATCHED: Final = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
-_REFUSED: Final = (zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+_BROKEN_HANDSHAKES: Final = 3
 
 
 class Subscriber:
@@ -56,16 +56,19 @@ class Subscriber:
         self.lost = 0
         self.skipped = 0
         self.connected = False
+        self._secured = keys is not None
+        self._broken_handshakes = 0  # in a row
         self._newest_only = newest_only
         self._last: tuple[int, int] | None = None  # session and seq of the newest prediction
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
         self._socket.linger = 0
         self._socket.rcvhwm = _QUEUE
+        self._socket.ipv6 = "[" in endpoint
         self._socket.maxmsgsize = MAX_MESSAGE_BYTES
         self._socket.heartbeat_ivl = _HEARTBEAT_MS
         self._socket.heartbeat_timeout = _HEARTBEAT_TIMEOUT_MS
-        self._socket.reconnect_ivl_max = 2000
+        self._socket.reconnect_ivl_max = 2_000
         self._monitor = self._socket.get_monitor_socket(_WATCHED)
         try:
             if keys is not None:
@@ -84,8 +87,8 @@ class Subscriber:
     def receive(self, timeout_s: float | None = None) -> Prediction | Status | None:
         """The next message; None where none comes within `timeout_s` (None: wait for ever).
 
-        Raises UserError where the hub refuses this side's key, WireError where it speaks another format.
-        Either way the subscription goes on and may be asked again.
+        Raises UserError where the hub refuses this side's keys, WireError where it speaks another format.
+        Either way the subscription goes on: ask again.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
@@ -141,10 +144,25 @@ class Subscriber:
             event = recv_monitor_message(self._monitor)["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.connected = True
+                self._broken_handshakes = 0
             elif event == zmq.EVENT_DISCONNECTED:
                 self.connected = False
-            elif event in _REFUSED:
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                # libzmq tries no more after this; the allow-list may change, so we do.
+                self._socket.disconnect(self.endpoint)
+                self._socket.connect(self.endpoint)
                 raise UserError(
-                    f"the hub at {self.endpoint} refuses this subscriber; give keys that its allow-list has as a "
-                    "subscriber (`viewsync keys make --subscriber NAME`)"
+                    f"the hub at {self.endpoint} does not know this subscriber's key; add it to the hub's "
+                    "allow-list as a subscriber (`viewsync keys make`)"
                 )
+            else:
+                self._broken_handshakes += 1
+                # One may be a hub that stopped just then.
+                if self._broken_handshakes == _BROKEN_HANDSHAKES:
+                    raise UserError(self._why_no_handshake())
+
+    def _why_no_handshake(self) -> str:
+        broken = f"the hub at {self.endpoint} breaks off the handshake"
+        if self._secured:
+            return f"{broken}; it uses no keys, or the hub key given is another hub's: give its hub.pub"
+        return f"{broken}; it demands keys: give a subscriber's key and hub.pub (`viewsync keys make`)"
