@@ -93,9 +93,9 @@ class Server:
         """A first client came: give the new pipeline the camera's clock before anything flows."""
         element = media.get_element()
         pipeline = element.get_parent()
-        clock = self.gst.SystemClock(clock_type=self.gst.ClockType.REALTIME)
-        clock.set_calibration(0, self.ahead_ns, 1, 1)
-        media.set_clock(clock)
+        self.clock = self.gst.SystemClock(clock_type=self.gst.ClockType.REALTIME)
+        self.clock.set_calibration(0, self.ahead_ns, 1, 1)
+        media.set_clock(self.clock)
         pipeline.set_start_time(self.gst.CLOCK_TIME_NONE)
         pipeline.set_base_time(0)
         pipeline.connect("element-added", self.added)
@@ -132,8 +132,20 @@ class Server:
             self.started = True
             buffer = self.gst.Buffer.new_wrapped(data)
             buffer.pts = max(0, camera_ns + NTP_MINUS_UNIX_NS)
+            self.keep_up(buffer.pts)
             source.emit("push-buffer", buffer)
         self.glib.idle_add(self.loop.quit)
+
+    def keep_up(self, capture_ns: int) -> None:
+        """Move the clock forward to `capture_ns` if that lies ahead: sinks would hold the frame back.
+
+        A clock set back needs nothing: GStreamer's clocks never go back, and a frame from the past leaves at
+        once, its time known against the report as before.
+        """
+        ahead_ns = capture_ns - self.clock.get_time()
+        if ahead_ns > 0:
+            self.ahead_ns += ahead_ns
+            self.clock.set_calibration(0, self.ahead_ns, 1, 1)
 
     def run(self) -> int:
         if self.server.attach(None) == 0:
