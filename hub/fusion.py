@@ -1,0 +1,273 @@
+"""From the frames of a snapshot to a density map: geometry of the scene, dequantised features, ONNX Runtime.
+
+The graphs hold no geometry. What a graph declares of it (see `_GEOMETRY`) is computed from the scene once
+per reference, with the reference in slot 0 and the other views after it in the bundle's order, and stays
+where the graph runs. All views have a slot, absent ones with present = 0: the shapes never change, so
+nothing is planned anew when a camera drops out.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from calib.epipolar import fundamental_matrix
+from calib.ground import view_from_ground
+from hub.buffer import SECOND_NS, Snapshot
+from hub.zones import zone_weights
+from viewsync.bundle import Bundle
+from viewsync.errors import BundleError, InternalError
+from viewsync.manifest import Fusion as FusionSpec
+from viewsync.ort import Provider, check_signature, open_session, running_on
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FusionOutputs:
+    """What the graphs said of one snapshot.
+
+    density: float32 (Hg, Wg) people per cell, of the main graph; counts: by graph; skipped: compared graphs
+    that could not answer, and why; slots: the view in each slot of `flow_m` (V, Hm, Wm, 2), metres on the
+    ground from a reference cell to the place in that view, and `match` (V, Hm, Wm), where the main graph
+    has them. fuse_ns: in the main graph; elapsed_ns: all graphs with the preparation of their inputs.
+    """
+
+    density: Floats
+    counts: Mapping[str, float]
+    skipped: tuple[str, ...]
+    slots: tuple[str, ...]
+    flow_m: Floats | None
+    match: Floats | None
+    fuse_ns: int
+    elapsed_ns: int
+
+    def mean_warp_m(self, view: str) -> float | None:
+        """Mean length of a view's flow in metres, weighted with the match where the graph gives one; None
+        without flow.
+        """
+        slot = self.slots.index(view)
+        if self.flow_m is None or slot == 0:
+            return None
+        lengths = np.linalg.norm(self.flow_m[slot], axis=-1)
+        if self.match is None:
+            return float(lengths.mean())
+        weights = np.clip(self.match[slot], 0.0, None)
+        total = float(weights.sum())
+        return float((lengths * weights).sum()) / total if total > 0 else 0.0
+
+
+@dataclass(slots=True)
+class _Graph:
+    """One loaded graph; `fixed` keeps its geometry by reference, on the device that it runs on."""
+
+    name: str
+    session: ort.InferenceSession
+    spec: FusionSpec
+    fixed: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+
+class Fusion:
+    """The chosen graphs of a bundle. `graphs`: the first one answers, the others are compared with it.
+
+    timer: nanoseconds, for fuse_ns and elapsed_ns; a simulator in virtual time gives its own. Raises
+    BundleError, or UserError where the provider cannot run a graph.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        graphs: Sequence[str] = (),
+        provider: Provider = "cpu",
+        threads: int = 1,
+        allow_cpu_fallback: bool = False,
+        timer: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        names = tuple(dict.fromkeys(graphs or (bundle.manifest.default,)))
+        self.bundle = bundle
+        self.views = bundle.manifest.views
+        self.unknown_s = bundle.manifest.offset.unknown_s
+        self.zones = zone_weights(bundle.scene.ground, bundle.scene.zones)
+        self._timer = timer
+        self._provider = provider
+        self._graphs = [self._load(name, provider, threads, allow_cpu_fallback) for name in names]
+        spec = bundle.manifest.features
+        # Every value of the wire, dequantised: a look-up is three times faster than arithmetic on the whole
+        # tensor.
+        self._values = np.linspace(spec.low, spec.high, spec.levels, dtype=np.float64).astype(np.float32)
+        self._shape = (len(self.views), spec.channels, spec.height, spec.width)
+
+    @property
+    def synchroniser(self) -> str:
+        """Name of the graph that answers."""
+        return self._graphs[0].name
+
+    @property
+    def on_cpu_against_wish(self) -> bool:
+        """CUDA was asked for and the configuration allowed to go on without."""
+        return any(running_on(graph.session) != self._provider for graph in self._graphs)
+
+    def objection(self, used: Sequence[str]) -> str:
+        """Why the main graph cannot answer with these views (the reference first), naming what is missing;
+        "" if it can.
+        """
+        return self._objection(self._graphs[0], used)
+
+    def slots(self, reference: str) -> tuple[str, ...]:
+        """All views, the reference first, the others in the bundle's order."""
+        return (reference, *(view for view in self.views if view != reference))
+
+    def predict(self, snapshot: Snapshot, used: Sequence[str], unknown: Sequence[str] = ()) -> FusionOutputs:
+        """Run all graphs on the `used` frames of a snapshot, the reference first.
+
+        unknown: views whose offset is too uncertain to be told to the model. Raises InternalError where a
+        graph breaks its promise (a density that is not finite or of another shape).
+        """
+        started_ns = self._timer()
+        slots = self.slots(used[0])
+        inputs = self._inputs(snapshot, slots, frozenset(used), frozenset(unknown))
+        main, fuse_ns = self._run(self._graphs[0], inputs, slots)
+        counts = {self._graphs[0].name: _count(main["density"])}
+        objections = {graph.name: self._objection(graph, used) for graph in self._graphs[1:]}
+        for graph in self._graphs[1:]:
+            if not objections[graph.name]:
+                counts[graph.name] = _count(self._run(graph, inputs, slots)[0]["density"])
+        return FusionOutputs(
+            density=main["density"],
+            counts=counts,
+            skipped=tuple(why for why in objections.values() if why),
+            slots=slots,
+            flow_m=main.get("flow_m"),
+            match=main.get("match"),
+            fuse_ns=fuse_ns,
+            elapsed_ns=self._timer() - started_ns,
+        )
+
+    def warm_up(self) -> None:
+        """Run every graph once for every reference, on nothing: the first real answer is as fast as the
+        later ones.
+
+        Raises BundleError where a graph does not run: that is seen here, not at the first frame.
+        """
+        for reference in self.bundle.manifest.references:
+            slots = self.slots(reference)
+            present = np.zeros(len(slots), dtype=np.float32)
+            present[0] = 1.0
+            inputs = {
+                "features": np.zeros(self._shape, np.float32),
+                "present": present,
+                "offset_s": np.zeros_like(present),
+            }
+            for graph in self._graphs:
+                try:
+                    self._run(graph, inputs, slots)
+                except InternalError as error:
+                    raise BundleError(f"{self.bundle.path}: {error}; export the bundle again") from error
+
+    def _load(self, name: str, provider: Provider, threads: int, allow_cpu_fallback: bool) -> _Graph:
+        model = self.bundle.fusion_bytes(name)
+        spec = self.bundle.manifest.fusion[name]
+        unknown = set(spec.inputs) - _PER_SNAPSHOT - set(_GEOMETRY)
+        if unknown:
+            raise BundleError(
+                f"{self.bundle.path}: graph {name} takes {', '.join(sorted(unknown))}, which this hub cannot"
+                " give; install a newer viewsync or choose another graph"
+            )
+        session = open_session(model, provider, threads, allow_cpu_fallback)
+        check_signature(f"{self.bundle.path}: {spec.file}", session, spec.inputs, spec.outputs)
+        return _Graph(name, session, spec)
+
+    def _objection(self, graph: _Graph, used: Sequence[str]) -> str:
+        # Only `concat` graphs object: they were trained for all views in fixed places, behind one reference.
+        if graph.spec.fusion == "masked":
+            return ""
+        missing = [view for view in self.views if view not in used]
+        if missing:
+            return f"graph {graph.name} needs all views; missing: {', '.join(missing)}"
+        first = self.bundle.manifest.references[0]
+        return "" if used[0] == first else f"graph {graph.name} needs reference {first}, not {used[0]}"
+
+    def _inputs(
+        self, snapshot: Snapshot, slots: tuple[str, ...], used: frozenset[str], unknown: frozenset[str]
+    ) -> dict[str, Floats]:
+        reference_ns = snapshot.entries[slots[0]].capture_ns
+        features = np.zeros(self._shape, dtype=np.float32)
+        present = np.zeros(len(slots), dtype=np.float32)
+        offset_s = np.zeros(len(slots), dtype=np.float32)
+        for slot, view in enumerate(slots):
+            if view in used:
+                entry = snapshot.entries[view]
+                np.take(self._values, entry.features, out=features[slot], mode="clip")
+                present[slot] = 1.0
+                offset_s[slot] = (
+                    self.unknown_s if view in unknown else (entry.capture_ns - reference_ns) / SECOND_NS
+                )
+        return {"features": features, "present": present, "offset_s": offset_s}
+
+    def _run(
+        self, graph: _Graph, inputs: Mapping[str, Floats], slots: tuple[str, ...]
+    ) -> tuple[dict[str, Floats], int]:
+        feeds = {name: self._feed(graph, name, inputs, slots) for name in graph.spec.inputs}
+        names = list(graph.spec.outputs)
+        started_ns = self._timer()
+        try:
+            values = graph.session.run_with_ort_values(names, feeds)
+        except Exception as error:  # onnxruntime's exceptions share no class below Exception
+            raise InternalError(f"graph {graph.name} failed: {' '.join(str(error).split())[:300]}") from error
+        outputs = {
+            name: value.numpy().astype(np.float32, copy=False)
+            for name, value in zip(names, values, strict=True)
+        }
+        fuse_ns = self._timer() - started_ns
+        density, shape = outputs["density"], self.bundle.scene.ground.shape
+        if density.shape != shape or not np.isfinite(density).all():
+            raise InternalError(
+                f"graph {graph.name} gave a density {density.shape} that is not a finite {shape}"
+            )
+        return outputs, fuse_ns
+
+    def _feed(self, graph: _Graph, name: str, inputs: Mapping[str, Floats], slots: tuple[str, ...]) -> Any:
+        spec = graph.spec.inputs[name]
+        # A graph that says 1 where others say V takes the reference alone.
+        first = spec.shape[0] if spec.shape else len(slots)
+        taken = first if isinstance(first, int) else len(slots)
+        if name in inputs:
+            return ort.OrtValue.ortvalue_from_numpy(
+                np.ascontiguousarray(inputs[name][:taken], dtype=spec.dtype)
+            )
+        key = (name, slots[0])
+        if key not in graph.fixed:
+            value = np.ascontiguousarray(_GEOMETRY[name](self.bundle, slots)[:taken], dtype=spec.dtype)
+            graph.fixed[key] = ort.OrtValue.ortvalue_from_numpy(value, running_on(graph.session), 0)
+        return graph.fixed[key]
+
+
+def _count(density: Floats) -> float:
+    return float(density.sum(dtype=np.float64))
+
+
+def _view_from_ground(bundle: Bundle, slots: tuple[str, ...]) -> Floats:
+    """(V, Z, Hg, Wg, 2): where each ground cell at each height is seen, `grid_sample` coordinates."""
+    scene = bundle.scene
+    return np.stack([view_from_ground(bundle.pinhole(view), scene.ground, scene.heights_m) for view in slots])
+
+
+def _fundamental(bundle: Bundle, slots: tuple[str, ...]) -> Floats:
+    """(V, 3, 3): x_viewᵀ F x_reference = 0 in feature pixels; zero for the reference itself."""
+    spec = bundle.manifest.features
+    cameras = [bundle.pinhole(view).resized(spec.width, spec.height) for view in slots]
+    others = [fundamental_matrix(cameras[0], camera) for camera in cameras[1:]]
+    return np.stack([np.zeros((3, 3)), *others]).astype(np.float32)
+
+
+_PER_SNAPSHOT = frozenset({"features", "present", "offset_s"})
+
+# What of the scene a graph may ask for; a further kind of geometry is one more line.
+_GEOMETRY: dict[str, Callable[[Bundle, tuple[str, ...]], Floats]] = {
+    "view_from_ground": _view_from_ground,
+    "fundamental": _fundamental,
+}
