@@ -1,0 +1,152 @@
+"""`viewsync sim`: simulated crowds and cameras."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from viewsync.cli.stop import stopping
+
+
+@click.group(name="sim")
+def command() -> None:
+    """Simulated crowds and cameras."""
+
+
+def _clock_steps(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[float, float], ...]:
+    steps = []
+    for value in values:
+        try:
+            at_s, by_s = (float(part) for part in value.split(":"))
+        except ValueError:
+            raise click.BadParameter(f"{value!r} is not like 20:-3 (at 20 s, set back by 3 s)") from None
+        steps.append((at_s, by_s))
+    return tuple(sorted(steps))
+
+
+@contextmanager
+def _default_signals() -> Iterator[None]:
+    """The system's own handling of SIGINT and SIGTERM: they end the process.
+
+    PyAV holds the interpreter lock during the RTSP handshake, so with a reader that froze no Python code of
+    ours could run to stop. There is nothing to clean up then; the system closes the connection.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    ours = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+
+
+@command.command()
+@click.option("--scene", default="plaza", show_default=True, help="A built-in scene, or a scene.yaml.")
+@click.option("--view", required=True, help="Which of the scene's cameras to be.")
+@click.option("--people", type=click.IntRange(1), default=40, show_default=True, help="Size of the crowd.")
+@click.option("--seed", type=click.IntRange(0), required=True, help="Which crowd; same seed, same pictures.")
+@click.option(
+    "--epoch-ns",
+    type=click.IntRange(0),
+    help="UTC time, in nanoseconds, of the crowd's time 0; cameras of one crowd need the same [now].",
+)
+@click.option(
+    "--fps",
+    type=click.FloatRange(0, 60, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Frames per second.",
+)
+@click.option(
+    "--phase", "phase_s", type=click.FloatRange(0), default=0.0, show_default=True, help="Time of frame 0, s."
+)
+@click.option(
+    "--drop",
+    "drop_rate",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Share of frames lost.",
+)
+@click.option(
+    "--clock-offset",
+    "offset_s",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="How far the camera's clock is ahead, s.",
+)
+@click.option(
+    "--clock-drift-ppm",
+    "drift_ppm",
+    type=click.FloatRange(-100_000, 100_000),
+    default=0.0,
+    show_default=True,
+    help="How much too fast the camera's clock runs.",
+)
+@click.option(
+    "--clock-step",
+    "steps",
+    metavar="AT_S:BY_S",
+    callback=_clock_steps,
+    multiple=True,
+    help="At a time (s), set the camera's clock by so much (s); may be repeated.",
+)
+@click.option("--url", required=True, help="Where the reader listens, or with --server, where to serve.")
+@click.option("--server", is_flag=True, help="Be an RTSP server that readers pull from (needs GStreamer).")
+def camera(
+    scene: str,
+    view: str,
+    people: int,
+    seed: int,
+    epoch_ns: int | None,
+    fps: float,
+    phase_s: float,
+    drop_rate: float,
+    offset_s: float,
+    drift_ppm: float,
+    steps: tuple[tuple[float, float], ...],
+    url: str,
+    server: bool,
+) -> None:
+    """Be one camera of a simulated crowd, live: H.264 over RTSP with sender reports.
+
+    The stream is pushed to a reader that listens (`viewsync edge` with rtsp_listen), again and again until
+    one is there. Capture times in the sender reports come from the camera's own clock, which may be wrong.
+    """
+    from viewsync.errors import ConfigError
+    from viewsync.sim.camera_clock import CameraClock, FrameSchedule
+    from viewsync.sim.crowd import Crowd
+    from viewsync.sim.live import RtspPush, SimulatedCamera
+    from viewsync.sim.render import Renderer
+    from viewsync.sim.rtsp_server import RtspServed
+    from viewsync.sim.scenes import load
+
+    stop = stopping()
+    place = load(scene)
+    if view not in place.scene.cameras:
+        known = ", ".join(place.scene.cameras)
+        raise ConfigError(f"--view {view}: scene {place.scene.name} has no such camera; it has {known}")
+    try:
+        clock = CameraClock(offset_s, drift_ppm, steps)
+        schedule = FrameSchedule(fps, phase_s, drop_rate, seed)
+    except ValueError as error:
+        raise ConfigError(f"{error}; correct the option") from error
+    renderer = Renderer(place, view, seed)
+    crowd = Crowd(place.walk_area, people, seed, place.obstacles)
+    lens = renderer.camera
+    stream = (RtspServed if server else RtspPush)(url, lens.width, lens.height, fps)
+    epoch_ns = time.time_ns() if epoch_ns is None else epoch_ns
+    SimulatedCamera(
+        view,
+        lambda true_s: renderer.render(crowd.state(true_s), crowd.appearance),
+        clock,
+        schedule,
+        epoch_ns,
+        stream,
+        _default_signals,
+    ).run(stop)
