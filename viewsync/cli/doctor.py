@@ -21,7 +21,7 @@ _PORTS = {5555: "hub: features", 5556: "hub: predictions"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at. advice: what to do, empty where nothing is needed. fatal: viewsync cannot work so."""
+    """One thing looked at. advice: what to do, if anything. fatal: viewsync cannot work so."""
 
     what: str
     found: str
