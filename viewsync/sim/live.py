@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from threading import Event
 from typing import Protocol
+from urllib.parse import SplitResult, urlsplit
 
 import av
 from av.container import OutputContainer
@@ -63,10 +64,25 @@ class Stream(Protocol):
         """End the stream; never raises."""
 
 
+def check_address(url: str) -> SplitResult:
+    """The parts of an address rtsp://[user:password@]host:port/path; raises ConfigError for any other."""
+    parts = urlsplit(url)
+    try:
+        if parts.scheme == "rtsp" and parts.hostname and parts.port and len(parts.path) > 1:
+            return parts
+    except ValueError:  # a port that is no number
+        pass
+    raise ConfigError(f"{redact(url)}: is no rtsp://host:port/path; correct the address")
+
+
 class RtspPush:
-    """H.264 pushed over RTSP (interleaved TCP) to a reader that listens, with sender reports."""
+    """H.264 pushed over RTSP (interleaved TCP) to a reader that listens, with sender reports.
+
+    Raises ConfigError for an address that is no rtsp://host:port/path.
+    """
 
     def __init__(self, url: str, width: int, height: int, fps: float) -> None:
+        check_address(url)
         self._url, self._size, self._fps = url, (width, height), fps
         self._container: OutputContainer | None = None
 
@@ -204,7 +220,8 @@ class SimulatedCamera:
         with self._blocking():
             self._stream.close()
         level = logging.DEBUG if self._complained else logging.WARNING
-        _log.log(level, "%s: no reader at %s (%s); trying again", self._view, self._stream.address, error)
+        why = redact(str(error))
+        _log.log(level, "%s: no reader at %s (%s); trying again", self._view, self._stream.address, why)
         self._complained = True
         self._next_try_s = self._now_s() + self._retry_s
         self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)

@@ -11,12 +11,13 @@ import select
 import shutil
 import subprocess
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from viewsync.errors import ConfigError, SourceError
+from viewsync.errors import SourceError
 from viewsync.redact import redact
 from viewsync.sim import gst_rtsp
 from viewsync.sim.codec import Encoder, Image
+from viewsync.sim.live import check_address
 
 _SCRIPT = Path(gst_rtsp.__file__)
 _START_S = 10.0
@@ -47,9 +48,7 @@ class RtspServed:
     """
 
     def __init__(self, url: str, width: int, height: int, fps: float) -> None:
-        parts = urlsplit(url)
-        if parts.scheme != "rtsp" or not parts.hostname or not parts.port or len(parts.path) < 2:
-            raise ConfigError(f"{redact(url)}: expected rtsp://host:port/path for the server to use")
+        parts = check_address(url)
         self._settings = {
             "host": parts.hostname,
             "port": parts.port,
