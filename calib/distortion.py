@@ -24,9 +24,10 @@ def radius_limit(coefficients: Floats) -> float:
     """Undistorted radius up to which the distortion grows with the radius in every direction (inf if
     everywhere).
 
-    The radial component of the distorted point in direction u is r + k1 r³ + k2 r⁵ + k3 r⁷ + 3 r² (p2 u_x + p1 u_y).
-    Its derivative is smallest where u points against (p2, p1), which leaves one polynomial in r; the limit is its
-    first positive root. It is solved in 1/r, where it is monic however small the coefficients are.
+    The radial component of the distorted point in direction u is r + k1 r³ + k2 r⁵ + k3 r⁷ + 3 r² (p2 u_x +
+    p1 u_y). Its derivative is smallest where u points against (p2, p1), which leaves one polynomial in r;
+    the limit is its first positive root. It is solved in 1/r, where it is monic however small the
+    coefficients are.
     """
     k1, k2, p1, p2, k3 = coefficients
     roots = np.roots([1.0, -6 * np.hypot(p1, p2), 3 * k1, 0.0, 5 * k2, 0.0, 7 * k3])

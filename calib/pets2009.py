@@ -28,10 +28,10 @@ _SHARE_OF_FOLD = 0.85
 def load_camera(xml_path: Path | str) -> Camera:
     """Read one PETS2009 `View_00N.xml`; metres, right-handed, z up.
 
-    The inverse of Tsai's distortion is no polynomial, so k1, k2, k3 are fitted over the image. Largest error
-    against the file's own model: views 1, 3, 4 below 0.005 px; 2, 5, 6 below 0.2 px; 8 below 1.5 px; view 7
-    below 2 px over the 93 % of its image inside 0.85 of the radius where its kappa1 folds. CalibError names the
-    file, the entry and what to do, also where fit or pose is implausible.
+    The inverse of Tsai's distortion is no polynomial, so k1, k2, k3 are fitted over the image. Largest
+    error against the file's own model: views 1, 3, 4 below 0.005 px; 2, 5, 6 below 0.2 px; 8 below 1.5 px;
+    view 7 below 2 px over the 93 % of its image inside 0.85 of the radius where its kappa1 folds.
+    CalibError names the file, the entry and what to do, also where fit or pose is implausible.
     """
     path = Path(xml_path)
     root = _root(path)

@@ -30,7 +30,7 @@ def make_camera() -> MakeCamera:
         rng = np.random.default_rng(seed)
         angle = rng.uniform(0, 2 * np.pi)
         centre = (12 * np.cos(angle), 12 * np.sin(angle), rng.uniform(3, 7))
-        rotation = looking_at(centre, tuple(rng.uniform(-2, 2, 2)) + (1.0,))
+        rotation = looking_at(centre, (*rng.uniform(-2, 2, 2), 1.0))
         roll = rng.uniform(-0.05, 0.05)
         turn = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
         rotation = nearest_rotation(turn @ rotation)

@@ -32,7 +32,8 @@ def test_project_undoes_back_project(make_camera, lens, z):
         below_horizon = ~np.isnan(points[..., 0])
         assert below_horizon.mean() > 0.4
         assert np.all(points[below_horizon][:, 2] == z)
-        # 1e-6 px is what the undistortion promises; the ground may be far, so the reprojection is what is compared.
+        # 1e-6 px is what the undistortion promises; the ground may be far, so the reprojection is what is
+        # compared.
         np.testing.assert_allclose(camera.project(points[below_horizon]), pixels[below_horizon], atol=1e-6)
 
 
@@ -116,7 +117,8 @@ def test_what_the_lens_model_would_fold_into_the_picture_stays_out(make_camera, 
 
 
 def test_opencv_folds_where_we_do_not():
-    # k1 < 0 alone folds at r = 1/sqrt(-3 k1) = 0.98; a ray at 60 degrees (r = 1.73) then lands back near the middle.
+    # k1 < 0 alone folds at r = 1/sqrt(-3 k1) = 0.98; a ray at 60 degrees (r = 1.73) then lands back near
+    # the middle.
     camera = Camera(
         [[500, 0, 320], [0, 500, 240], [0, 0, 1]], np.eye(3), np.zeros(3), (-0.35, 0, 0, 0, 0), 640, 480
     )
@@ -143,7 +145,8 @@ def test_resizing_the_image_and_the_camera_agree(make_camera):
     image = cv2.resize(
         blob(camera, camera.project(point)), (small.width, small.height), interpolation=cv2.INTER_AREA
     )
-    # Averaging whole 4x4 blocks keeps the centroid exactly; a camera that forgot the half pixel is off by 0.375 px.
+    # Averaging whole 4x4 blocks keeps the centroid exactly; a camera that forgot the half pixel is off by
+    # 0.375 px.
     np.testing.assert_allclose(centroid(image), small.project(point), atol=1e-3)
     back = small.resized(camera.width, camera.height)
     np.testing.assert_allclose(back.K, camera.K, atol=1e-9)

@@ -88,9 +88,9 @@ def test_weights_are_the_mask_convolved_and_the_closed_form_agrees(make_camera):
     margin = int(np.ceil(4 * sigma))
     core = (slice(None), slice(margin, -margin), slice(margin, -margin))
     assert closed[core].max() > 0.9
-    # Away from the border the blurred mask is the Gaussian of the distance, times the share of a pixel each one-pixel
-    # step covers. Rasterising shifts a line by up to half a pixel, along the whole blur where it is almost level; the
-    # Gaussian changes by at most e^-½/σ per pixel. On average the shifts cancel.
+    # Away from the border the blurred mask is the Gaussian of the distance, times the share of a pixel each
+    # one-pixel step covers. Rasterising shifts a line by up to half a pixel, along the whole blur where it
+    # is almost level; the Gaussian changes by at most e^-½/σ per pixel. On average the shifts cancel.
     error = np.abs(weights[core] - (closed * steepness)[core])
     assert error.max() < 0.5 * np.exp(-0.5) / sigma
     assert error.mean() < 0.005

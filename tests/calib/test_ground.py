@@ -10,7 +10,7 @@ GRID = GroundGrid(-4.0, -3.0, 0.25, 32, 24)
 
 
 def bilinear(image: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """What `grid_sample` (bilinear, zeros, align_corners=False) does: image (H, W), grid (..., 2) in [-1, 1] -> (...)."""
+    """Like `grid_sample` (bilinear, zeros, align_corners=False): image (H, W), grid (..., 2) -> (...)."""
     height, width = image.shape
     x, y = ((grid[..., 0] + 1) * width - 1) / 2, ((grid[..., 1] + 1) * height - 1) / 2
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)
@@ -69,7 +69,8 @@ def test_sampling_where_view_from_ground_says_finds_what_projects_there(make_cam
     seen = (pixels > 1).all(axis=-1) & (pixels < (camera.width - 2, camera.height - 2)).all(axis=-1)
     assert seen.mean() > 0.3
     y, x = np.indices((camera.height, camera.width)).astype(float)
-    # Bilinear sampling reproduces linear images: sampling x gives the pixel. float32 of [-1, 1] is 1e-7 · 768 px.
+    # Bilinear sampling reproduces linear images: sampling x gives the pixel. float32 of [-1, 1] is 1e-7 ·
+    # 768 px.
     np.testing.assert_allclose(bilinear(x, grid)[seen], pixels[seen][:, 0], atol=1e-3)
     np.testing.assert_allclose(bilinear(y, grid)[seen], pixels[seen][:, 1], atol=1e-3)
 
@@ -79,7 +80,7 @@ def test_one_sampling_grid_serves_every_resolution(make_camera):
     features = camera.resized(camera.width // 8, camera.height // 8)
     full, small = view_from_ground(camera, GRID, (0.5,)), view_from_ground(features, GRID, (0.5,))
     np.testing.assert_allclose(full, small, atol=1e-5)  # float32 near 2
-    y, x = np.indices((features.height, features.width)).astype(float)
+    _, x = np.indices((features.height, features.width)).astype(float)
     points = np.concatenate([GRID.centres(), np.full((24, 32, 1), 0.5)], axis=-1)
     pixels = features.project(points)
     seen = (pixels > 1).all(axis=-1) & (pixels < (features.width - 2, features.height - 2)).all(axis=-1)
@@ -104,7 +105,7 @@ def test_the_homography_is_back_projection(make_camera, z):
     mapped = np.column_stack([pixels, np.ones(300)]) @ ground_from_image(camera, z).T
     wanted = camera.back_project(pixels, z)
     in_front = ~np.isnan(wanted[:, 0])
-    assert 0.3 < in_front.mean()
+    assert in_front.mean() > 0.3
     np.testing.assert_array_equal(mapped[:, 2] > 0, in_front)
     # Near the horizon metres grow without bound: relative.
     np.testing.assert_allclose(

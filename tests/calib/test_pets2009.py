@@ -1,4 +1,6 @@
-"""PETS2009's cameras against Tsai's model written out a second time, and against real people in several views."""
+"""PETS2009's cameras against Tsai's model written out a second time, and against real people in several
+views.
+"""
 
 import gzip
 from xml.etree import ElementTree
@@ -9,8 +11,8 @@ import pytest
 from calib.errors import CalibError
 from calib.pets2009 import load_camera
 
-# Largest error of the fitted distortion, pixels. Views 7 and 8 see so wide that three coefficients cannot follow Tsai's
-# cubic to the corners; view 7 is only defined inside its fold (see load_camera).
+# Largest error of the fitted distortion, pixels. Views 7 and 8 see so wide that three coefficients cannot
+# follow Tsai's cubic to the corners; view 7 is only defined inside its fold (see load_camera).
 FIT_PX = {1: 0.005, 2: 0.2, 3: 0.01, 4: 0.005, 5: 0.2, 6: 0.2, 7: 2.0, 8: 1.5}
 
 
@@ -96,11 +98,12 @@ def test_feet_of_real_people_land_in_the_other_views(folder, sequence):
     for view in range(2, 9):
         camera = load(folder, view)
         share[view] = camera.inside(camera.project(ground)).mean()
-    # The data's README: 92 to 100 % in views 2 to 4 and 31 to 76 % in views 5 to 8, in whole per cent, with Tsai's exact
-    # distortion. Views 5 to 8 are cut by their borders through the crowd, where a pixel moves a per cent or two.
+    # The data's README: 92 to 100 % in views 2 to 4 and 31 to 76 % in views 5 to 8, in whole per cent, with
+    # Tsai's exact distortion. Views 5 to 8 are cut by their borders through the crowd, where a pixel moves
+    # a per cent or two.
     assert min(share[view] for view in (2, 3, 4)) >= 0.915
     assert (
-        0.29 <= min(share[view] for view in range(5, 9)) and max(share[view] for view in range(5, 9)) <= 0.77
+        min(share[view] for view in range(5, 9)) >= 0.29 and max(share[view] for view in range(5, 9)) <= 0.77
     )
 
 

@@ -1,15 +1,18 @@
-"""Our geometry against what the paper's authors published: where each ground cell is seen, and fundamental matrices.
+"""Our geometry against what the paper's authors published: where each ground cell is seen, and fundamental
+matrices.
 
 What the files hold, found by fitting and held by these tests:
 
-* pets2009: 177 rows × 152 columns, row by row; cell (r, c) is x = 0.4 c - 30.6 m, y = 0.4 r - 44.6 m, 1.75 m up, seen through
-  Tsai's full lens model. Positions are 2x/W - 1 of pixel x (its pixel 0 is the left edge). Points behind a camera are not
-  left out: view 2 holds their mirror images.
-* citystreet: cells count from 1, x = (4 (c + 1) - 281.6) · 76.25 mm and y likewise. With that, directions from the principal
-  point agree to 10⁻⁴ rad. Radii do not: the authors stretch them by 1 - k1·r for small radius r, where the lens model
-  with these coefficients shrinks them by 1 + k1·r². So directions are compared, and radii only at the centre.
-* fundamental matrices are for full-size, distorted pixels, x₂ᵀ F x₁ = 0 for columns x, with F[2, 2] = 1. They do not fit the
-  authors' own maps either (see below), so they were estimated from matches, and the tolerances are their errors.
+* pets2009: 177 rows × 152 columns, row by row; cell (r, c) is x = 0.4 c - 30.6 m, y = 0.4 r - 44.6 m, 1.75
+  m up, seen through Tsai's full lens model. Positions are 2x/W - 1 of pixel x (its pixel 0 is the left
+  edge). Points behind a camera are not left out: view 2 holds their mirror images.
+* citystreet: cells count from 1, x = (4 (c + 1) - 281.6) · 76.25 mm and y likewise. With that, directions
+  from the principal point agree to 10⁻⁴ rad. Radii do not: the authors stretch them by 1 - k1·r for small
+  radius r, where the lens model with these coefficients shrinks them by 1 + k1·r². So directions are
+  compared, and radii only at the centre.
+* fundamental matrices are for full-size, distorted pixels, x₂ᵀ F x₁ = 0 for columns x, with F[2, 2] = 1.
+  They do not fit the authors' own maps either (see below), so they were estimated from matches, and the
+  tolerances are their errors.
 """
 
 import csv
@@ -55,7 +58,8 @@ def published_map(data, name, view, size):
     return (normalised + 1) / 2 * size, (np.abs(normalised) < 1).all(axis=-1)
 
 
-# Pixels: view 2's is its distortion fit (0.2 px) seen at twice the slope; 0.1 px is float32 of the file and rounded constants.
+# Pixels: view 2's is its distortion fit (0.2 px) seen at twice the slope; 0.1 px is float32 of the file and
+# rounded constants.
 @pytest.mark.parametrize(("view", "tolerance_px"), [("view1", 0.1), ("view2", 0.3), ("view3", 0.1)])
 def test_pets2009_map_is_reproduced(data, pets2009, view, tolerance_px):
     camera = pets2009[view]
@@ -66,7 +70,8 @@ def test_pets2009_map_is_reproduced(data, pets2009, view, tolerance_px):
     assert (shown & in_front).sum() > 8000
     ours = camera.project(points[shown & in_front])
     assert np.abs(ours - pixels[shown & in_front]).max() < tolerance_px
-    # And the other way: nothing else is in our image, but for cells on its very border (theirs ends half a pixel earlier).
+    # And the other way: nothing else is in our image, but for cells on its very border (theirs ends half a
+    # pixel earlier).
     assert (camera.inside(camera.project(points)) & ~shown).sum() < 20
 
 
@@ -114,13 +119,14 @@ def test_citystreet_heads_are_seen(data, citystreet):
         kind: np.stack([camera.inside(camera.project(points)) for camera in citystreet.values()])
         for kind, points in people.items()
     }
-    # The data's README: every refined head in at least one view, 97 % of the original ones in all three. Full lens model.
+    # The data's README: every refined head in at least one view, 97 % of the original ones in all three.
+    # Full lens model.
     assert inside["head"].any(axis=0).all()
     assert inside["orig"].all(axis=0).mean() >= 0.97
 
 
-# Median distance in full-size distorted pixels of true matches from the published line. On the authors' own maps, without
-# our cameras, F12 is 44 px off for CityStreet and 3 px for PETS2009, F13 48 px and 15 px.
+# Median distance in full-size distorted pixels of true matches from the published line. On the authors' own
+# maps, without our cameras, F12 is 44 px off for CityStreet and 3 px for PETS2009, F13 48 px and 15 px.
 @pytest.mark.parametrize(
     ("name", "second", "tolerance_px"),
     [("pets2009", 2, 3.0), ("pets2009", 3, 6.0), ("citystreet", 2, 50.0), ("citystreet", 3, 7.0)],

@@ -128,6 +128,7 @@ def test_a_hand_written_file_loads(tmp_path_factory):
         ("heights_m:", "zones: {z: {corners: []}}\nheights_m:", ["zones.z.polygon_m", "missing"]),
         ("heights_m:", "zones: [1]\nheights_m:", ["zones", "mapping"]),
         ("ground: {", "ground: 3 #", ["ground", "mapping"]),
+        ("heights_m: [0, 1.75]", "heights_m: &h [0, 1]\nzones: *h", ["line 13", "alias"]),
         (GOOD, "", ["scene.yaml", "mapping"]),
         (GOOD, "!!python/object/apply:os.getcwd []", ["scene.yaml", "not YAML"]),
         (GOOD, "\x00", ["scene.yaml"]),

@@ -21,8 +21,8 @@ from viewsync.errors import SourceError
 Floats = NDArray[np.float64]
 
 PETS2009_FPS = 7.0
-# Longest time an identity may be away and still be taken to have walked straight on: people who leave view and
-# come back have been somewhere else.
+# Longest time an identity may be away and still be taken to have walked straight on: people who leave the
+# view and come back have been somewhere else.
 _LONGEST_GAP_S = 2.0
 _SMOOTHING_S = 0.3
 _LARGEST_FILE_BYTES = 64 * 2**20
@@ -32,8 +32,8 @@ _LARGEST_FILE_BYTES = 64 * 2**20
 class Tracks:
     """People on the ground at `fps`, identities kept; frame 0 is at time 0.
 
-    ids (N,) as annotated; xy (frames, N, 2) metres and velocity (frames, N, 2) m/s on z = 0, NaN where someone
-    is absent.
+    ids (N,) as annotated; xy (frames, N, 2) metres and velocity (frames, N, 2) m/s on z = 0, NaN where
+    someone is absent.
     """
 
     fps: float
@@ -86,10 +86,11 @@ class Tracks:
 
 
 def load_tracks(annotations: Path | str, camera: Camera, fps: float = PETS2009_FPS) -> Tracks:
-    """Read a CVML file (.xml or .xml.gz) whose boxes are in the image of `camera` (PETS2009: View_001, 7 fps).
+    """Read a CVML file (.xml or .xml.gz) whose boxes are in the image of `camera` (PETS2009: View_001, 7
+    fps).
 
-    Boxes whose foot is not on the ground in front of the camera are left out. An identity missing for up to two
-    seconds is bridged; for longer, it is absent. SourceError names the file, the place and what to do.
+    Boxes whose foot is not on the ground in front of the camera are left out. An identity missing for up to
+    two seconds is bridged; for longer, it is absent. SourceError names the file, the place and what to do.
     """
     path = Path(annotations)
     feet_px, frames = _read_feet(path)
@@ -112,7 +113,9 @@ def load_tracks(annotations: Path | str, camera: Camera, fps: float = PETS2009_F
 
 
 def _local_lines(times: Floats, places: Floats, at: Floats) -> tuple[Floats, Floats]:
-    """Gaussian-weighted straight lines through (times, places (n, 2)), evaluated `at` (m,): places and slopes (m, 2)."""
+    """Gaussian-weighted straight lines through (times, places (n, 2)), evaluated `at` (m,): places and
+    slopes (m, 2).
+    """
     offsets = times - at[:, None]
     # In a gap, the width grows to reach both of its ends.
     width = np.maximum(_SMOOTHING_S, np.abs(offsets).min(axis=1, keepdims=True))
