@@ -49,12 +49,14 @@ _COMMENTS = {
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, and aliases, with which a small file can stand for a huge one."""
+    """SafeLoader that refuses a key given twice, and aliases, which let a small file stand for a huge one."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            line = self.peek_event().start_mark.line + 1
-            raise CalibError(f"line {line}: uses a YAML alias (*name): write the value out")
+            event: Any = self.get_event()  # type: ignore[no-untyped-call]
+            raise CalibError(
+                f"line {event.start_mark.line + 1}: uses a YAML alias (*name): write the value out"
+            )
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
