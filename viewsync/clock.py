@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from viewsync.errors import WireError
@@ -83,17 +84,29 @@ class SteadyClock:
         return self._base_ns + self._monotonic_ns()
 
 
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """Bounds on hub − agent: at least `low_ns` when it returned, at most `high_ns` when it was sent
+    (agent's times).
+    """
+
+    sent_ns: int
+    returned_ns: int
+    low_ns: int
+    high_ns: int
+
+
 class ClockExchange:
     """Hub − agent from exchanges (t1 sent, t2 received, t3 replied, t4 returned); t1, t4 agent's, t2, t3
-    hub's clock.
+    hub's.
 
     One exchange confines the offset to [t3 − t4, t2 − t1], because neither way takes negative time: the
-    middle ± half the round trip, however lopsided the two ways are. An interval widens with age by the
-    drift allowance, and all intervals of the window intersect; of those the tightest few are kept. An
-    exchange that contradicts them says that a clock was stepped, and the older ones go. A step smaller than
-    the uncertainty can hide until they age out.
+    middle ± half the round trip, however lopsided the two ways are. Each bound widens with its age by the
+    drift allowance, and all of the window hold together; of those exchanges the tightest few are kept. One
+    that contradicts them says that a clock was stepped, and the older ones go. A step smaller than the
+    uncertainty can hide until they age out of the window.
 
-    State: `_kept`, oldest first, every entry (t4, low, high) in ns.
+    State: `_kept`, oldest first.
     """
 
     __slots__ = ("_drift_ppm", "_keep", "_kept", "_window_ns", "refused", "steps")
@@ -102,7 +115,7 @@ class ClockExchange:
         self._window_ns = window_ns
         self._drift_ppm = drift_ppm
         self._keep = keep
-        self._kept: list[tuple[int, int, int]] = []
+        self._kept: list[_Exchange] = []
         self.steps = 0
         self.refused = 0
 
@@ -111,19 +124,19 @@ class ClockExchange:
 
         `sent_ns` must be one that this agent sent and has not matched yet: the caller checks that.
         """
-        low, high = replied_ns - returned_ns, received_ns - sent_ns
-        if replied_ns < received_ns or returned_ns < sent_ns or low > high:
+        newest = _Exchange(sent_ns, returned_ns, replied_ns - returned_ns, received_ns - sent_ns)
+        # The hub's drift during the exchange may shorten the round trip that is left by so much.
+        drift_ns = self._slack(returned_ns - sent_ns)
+        if replied_ns < received_ns or returned_ns < sent_ns or newest.low_ns > newest.high_ns + drift_ns:
             self.refused += 1
             return False
-        newest = (returned_ns, low, high)
-        if self._kept and (returned_ns < self._kept[-1][0] or self._contradicts(newest)):
+        if self._kept and (returned_ns < self._kept[-1].returned_ns or self._contradicts(newest)):
             self.steps += 1
             self._kept.clear()
-        self._kept = [kept for kept in self._kept if returned_ns - kept[0] <= self._window_ns]
+        self._kept = [kept for kept in self._kept if returned_ns - kept.returned_ns <= self._window_ns]
         self._kept.append(newest)
         if len(self._kept) > self._keep:
-            # The widest at this moment tells least. The newest stays whatever its width: it would show a
-            # step.
+            # The widest tells least. The newest stays whatever its width: it would show a step.
             self._kept.remove(max(self._kept[:-1], key=lambda kept: self._width(kept, returned_ns)))
         return True
 
@@ -140,47 +153,83 @@ class ClockExchange:
         """Forget everything: another hub answers now."""
         self._kept.clear()
 
-    def _slack(self, kept: tuple[int, int, int], now_ns: int) -> int:
-        return abs(now_ns - kept[0]) * self._drift_ppm // 1_000_000 + 1
+    def _slack(self, span_ns: int) -> int:
+        return abs(span_ns) * self._drift_ppm // 1_000_000 + 1
 
-    def _width(self, kept: tuple[int, int, int], now_ns: int) -> int:
-        return kept[2] - kept[1] + 2 * self._slack(kept, now_ns)
+    def _low(self, kept: _Exchange, now_ns: int) -> int:
+        return kept.low_ns - self._slack(now_ns - kept.returned_ns)
+
+    def _high(self, kept: _Exchange, now_ns: int) -> int:
+        return kept.high_ns + self._slack(now_ns - kept.sent_ns)
+
+    def _width(self, kept: _Exchange, now_ns: int) -> int:
+        return self._high(kept, now_ns) - self._low(kept, now_ns)
 
     def _interval(self, now_ns: int) -> tuple[int, int]:
-        low = max(kept[1] - self._slack(kept, now_ns) for kept in self._kept)
-        high = min(kept[2] + self._slack(kept, now_ns) for kept in self._kept)
+        low = max(self._low(kept, now_ns) for kept in self._kept)
+        high = min(self._high(kept, now_ns) for kept in self._kept)
         return low, high
 
-    def _contradicts(self, newest: tuple[int, int, int]) -> bool:
-        low, high = self._interval(newest[0])
-        return newest[1] > high or newest[2] < low
+    def _contradicts(self, newest: _Exchange) -> bool:
+        now_ns = newest.returned_ns
+        low, high = self._interval(now_ns)
+        return self._low(newest, now_ns) > high or self._high(newest, now_ns) < low
+
+
+class _LowestRecent:
+    """Sliding-window minimum: what a newer and lower value hides is dropped at once, so each look is O(1)."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self) -> None:
+        self._entries: deque[tuple[int, int]] = deque()  # (time, value), both ascending
+
+    def add(self, time_ns: int, value: int) -> None:
+        while self._entries and self._entries[-1][1] >= value:
+            self._entries.pop()
+        self._entries.append((time_ns, value))
+
+    def forget_before(self, time_ns: int) -> None:
+        while self._entries and self._entries[0][0] < time_ns:
+            self._entries.popleft()
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+    def lowest(self) -> int:
+        return self._entries[0][1]
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
 class CaptureClock:
     """Agent − camera from frames' capture times (camera's clock) and arrival times (agent's clock).
 
     arrival − capture = offset + delay, and a delay is never negative: the offset lies on or under the lower
-    envelope over a sliding window, and above the envelope less the smallest delay in it. That smallest
-    delay cannot be measured from one side. The promise rests on one stated allowance: **in every window
-    some frame arrived within `allowance_ns` of its capture**. It must cover exposure, encoding, the fastest
-    passage of the network, and a frame interval more where the source hands out frames one late.
+    envelope over a sliding window, and above the envelope less the smallest delay in it. That smallest delay
+    cannot be measured from one side. The promise rests on one stated allowance: **in every window (since the
+    start or the last step) some frame arrived within `allowance_ns` of its capture**. It must cover exposure,
+    encoding, the fastest passage of the network, and a frame interval more where the source hands out frames
+    one late.
 
     Camera stepped forward: frames seem to come sooner than the envelope allows, and it starts anew at once.
     Camera stepped back: capture times run backwards, and it starts anew at once. If the step is smaller
-    than a frame interval, frames only seem late, as in congestion; until `settle_ns` shows which it was,
-    the uncertainty covers both.
+    than a frame interval, frames only seem late, as in congestion; until they have been late for
+    `settle_ns` without a break, which settles it, the uncertainty covers both.
 
-    State: `_frames`, oldest first, every entry (arrival, arrival − capture) in ns; at most one window of
-    them.
+    State: the lowest arrival − capture of the window, once widened up and once down by what drift may do (a
+    difference from time t, moved by drift at the allowed rate to now, keeps its rank among all others).
     """
 
     __slots__ = (
         "_allowance_ns",
         "_drift_ppm",
-        "_frames",
+        "_high",
         "_implausible_ns",
-        "_last_capture_ns",
+        "_last",
         "_late_since",
+        "_low",
         "_settle_ns",
         "_window_ns",
         "implausible",
@@ -200,8 +249,9 @@ class CaptureClock:
         self._drift_ppm = drift_ppm
         self._implausible_ns = implausible_ns
         self._settle_ns = settle_ns
-        self._frames: deque[tuple[int, int]] = deque()
-        self._last_capture_ns = 0
+        self._high = _LowestRecent()
+        self._low = _LowestRecent()
+        self._last: tuple[int, int] | None = None  # capture and arrival of the newest frame
         self._late_since: int | None = None  # arrival of the first of an unbroken run of late frames
         self.steps = 0
         self.implausible = 0
@@ -216,57 +266,56 @@ class CaptureClock:
         if abs(difference_ns) > self._implausible_ns:
             self.implausible += 1
             return False
-        if self._frames and self._stepped(capture_ns, arrival_ns, difference_ns):
-            self.steps += 1
-            self._forget()
-        self._note_lateness(arrival_ns, difference_ns)
-        self._frames.append((arrival_ns, difference_ns))
-        self._last_capture_ns = capture_ns
-        while arrival_ns - self._frames[0][0] > self._window_ns:
-            self._frames.popleft()
+        if self._last is not None:
+            self._notice_steps(capture_ns, arrival_ns)
+        self._high.add(arrival_ns, 1_000_000 * difference_ns - self._drift_ppm * arrival_ns)
+        self._low.add(arrival_ns, 1_000_000 * difference_ns + self._drift_ppm * arrival_ns)
+        self._forget_before(arrival_ns - self._window_ns)
+        self._last = (capture_ns, arrival_ns)
         return True
 
     def estimate(self, now_ns: int) -> OffsetEstimate | None:
-        # Late for so long without a break: the camera was set back, what came before is void.
-        if not self._frames:
+        """Agent − camera at `now_ns` (agent's clock), from the frames so far; None before the first."""
+        if self._last is None:
             return None
-        high = self._envelope(now_ns)
-        drift_free = min(difference - self._slack(arrival, now_ns) for arrival, difference in self._frames)
-        uncertainty_ns = high - drift_free + self._allowance_ns
-        # The newest frame may be late, or the camera may have stepped back by as much: the uncertainty
-        # covers both.
-        latest = self._frames[-1][1] - high
-        return OffsetEstimate(high, max(uncertainty_ns, latest))
+        capture_ns, arrival_ns = self._last
+        now_ns = max(now_ns, arrival_ns)
+        highest, lowest = self._envelope(now_ns)
+        uncertainty_ns = highest - lowest + self._allowance_ns
+        # The newest frame may be late, or the camera may have stepped back by as much: cover both.
+        excess_ns = arrival_ns - capture_ns - highest
+        return OffsetEstimate(highest, max(uncertainty_ns, excess_ns))
 
     def reset(self) -> None:
         """Forget everything: the camera was opened anew and may tell another time."""
-        self._forget()
-
-    def _forget(self) -> None:
-        self._frames.clear()
+        self._high.clear()
+        self._low.clear()
+        self._last = None
         self._late_since = None
 
-    def _slack(self, arrival_ns: int, now_ns: int) -> int:
-        return abs(now_ns - arrival_ns) * self._drift_ppm // 1_000_000
+    def _envelope(self, now_ns: int) -> tuple[int, int]:
+        """What the lowest difference may have become by now: at most, at least."""
+        drift = self._drift_ppm * now_ns
+        return -((-self._high.lowest() - drift) // 1_000_000), (self._low.lowest() - drift) // 1_000_000
 
-    def _envelope(self, now_ns: int) -> int:
-        return min(difference + self._slack(arrival, now_ns) for arrival, difference in self._frames)
-
-    def _stepped(self, capture_ns: int, arrival_ns: int, difference_ns: int) -> bool:
-        if capture_ns < self._last_capture_ns or arrival_ns < self._frames[-1][0]:
-            return True
-        lowest = min(difference - self._slack(arrival, arrival_ns) for arrival, difference in self._frames)
-        return difference_ns < lowest - self._allowance_ns
-
-    def _note_lateness(self, arrival_ns: int, difference_ns: int) -> None:
-        if not self._frames or difference_ns <= self._envelope(arrival_ns) + self._allowance_ns:
+    def _notice_steps(self, capture_ns: int, arrival_ns: int) -> None:
+        assert self._last is not None
+        highest, lowest = self._envelope(arrival_ns)
+        difference_ns = arrival_ns - capture_ns
+        ran_back = capture_ns < self._last[0] or arrival_ns < self._last[1]
+        if ran_back or difference_ns < lowest - self._allowance_ns:
+            self.steps += 1
+            self.reset()
+        elif difference_ns <= highest + self._allowance_ns:
             self._late_since = None
         elif self._late_since is None:
             self._late_since = arrival_ns
         elif arrival_ns - self._late_since >= self._settle_ns:
-            # Late without a break for this long: the camera's clock was set back. The frames before are of
-            # another clock.
-            since = self._late_since
+            # Late for so long without a break: the camera was set back, what came before is void.
             self.steps += 1
-            self._frames = deque(frame for frame in self._frames if frame[0] >= since)
+            self._forget_before(self._late_since)
             self._late_since = None
+
+    def _forget_before(self, time_ns: int) -> None:
+        self._high.forget_before(time_ns)
+        self._low.forget_before(time_ns)

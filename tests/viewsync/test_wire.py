@@ -80,7 +80,7 @@ def reason_of(data: bytes) -> str:
     return caught.value.reason
 
 
-# --- the format ----------------------------------------------------------------------------------------------
+# --- the format -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", MESSAGES)
@@ -119,9 +119,9 @@ def tensors(draw: st.DrawFn) -> tuple[Tensor, ...]:
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     result = []
-    for name in names:
+    for each in names:
         shape = draw(st.lists(st.integers(1, 7), min_size=0, max_size=5))
-        result.append(Tensor(name, np.asarray(rng.integers(0, 100, shape)).astype(draw(_dtype))))
+        result.append(Tensor(each, np.asarray(rng.integers(0, 100, shape)).astype(draw(_dtype))))
     return tuple(result)
 
 
@@ -171,7 +171,7 @@ def test_keys_of_a_later_addition_are_ignored() -> None:
     assert wire.decode(msgpack.packb(with_more)) == FEATURES
 
 
-# --- refusals ------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_no_message_makes_the_receiver_allocate_much_more_than_its_size(bomb: by
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    # Twice the message, for copies inside msgpack; 4 MiB for lists that it had begun (1024 of 256 entries of 8 bytes).
+    # Twice the message, for copies inside msgpack; 4 MiB for lists it had begun (1024 of 256 entries of 8 bytes).
     assert peak < 2 * len(bomb) + 4 * 2**20
 
 
@@ -311,7 +311,7 @@ def test_what_would_be_refused_there_is_not_sent_here() -> None:
         wire.encode(replace(FEATURES, tensors=(Tensor("t", noise),)))
 
 
-# --- fuzz: whatever the bytes, a message or a WireError ---------------------------------------------------------
+# --- fuzz: whatever the bytes, a message or a WireError -------------------------------------------------
 
 
 def decodes_or_refuses(data: bytes) -> None:
