@@ -167,7 +167,7 @@ def _encoder() -> bytes:
 
 
 def _fusion(graph: str, sizes: dict[str, int]) -> bytes:
-    """Sample each view's brightness at every ground cell and height, average over heights, then over views."""
+    """Each view's brightness sampled at every ground cell and height; mean over heights, then over views."""
     rows, columns = sizes["Hg"], sizes["Wg"]
     constants = [
         _constant("zero", 0.0),

@@ -295,7 +295,7 @@ def test_no_message_makes_the_receiver_allocate_much_more_than_its_size(bomb: by
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    # Twice the message, for copies inside msgpack; 4 MiB for lists it had begun (1024 of 256 entries of 8 bytes).
+    # Twice the message, for copies inside msgpack; 4 MiB for lists it had begun (1024 of 256 pointers).
     assert peak < 2 * len(bomb) + 4 * 2**20
 
 
