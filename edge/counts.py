@@ -11,6 +11,8 @@ class EdgeCounts:
     """One agent's collectors, all in `registry`. Label values come from our own code, never from a peer."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"viewsync_edge_{name}", text, labels, registry=registry)
 

@@ -1,0 +1,315 @@
+"""Messages to the hub, newest only, acknowledged, over connections that come and go.
+
+One thread owns the socket. At each connection it first asks the hub for its time (a feature message without
+hub − agent offset would be refused), then sends what `Outbox` gives. Every answer refines the offset; when
+nothing has been asked for a while it asks again, which also shows whether the hub is still there. A hub that
+does not answer within the timeout, or refuses the connection, gets a new socket after a wait that grows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+import zmq
+
+from edge.backoff import Backoff
+from edge.counts import EdgeCounts
+from edge.hub_socket import Change, HubSocket
+from edge.outbox import Outbox
+from edge.refusals import advice
+from edge.wakeup import Wakeup
+from viewsync.clock import SECOND_NS, ClockExchange
+from viewsync.errors import WireError
+from viewsync.keys import ClientKeys
+from viewsync.wire import Ack, ClockProbe, ClockReply, FeatureMessage, Message, Refusal, decode, encode
+
+_log = logging.getLogger(__name__)
+
+# Ask for the hub's time at least this often. A probe is small: over a slow link its round trip tells the
+# offset far better than that of a message that takes seconds.
+_PROBE_EVERY_NS: Final = 10 * SECOND_NS
+_FIRST_WAIT_S: Final = 0.5
+_MOST_REASONS: Final = 32
+_CLOSE_S: Final = 1.0
+
+
+class Publisher:
+    """Sends one agent's messages to one hub. Any thread may call `send`, which raises what ended the thread here, if
+    anything did.
+
+    session: which all messages carry; window: messages under way at most; timeout_ns: for an answer;
+    exchange: hub − agent; now: the agent's clock, UTC ns. Raises ConfigError for an unusable endpoint.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        keys: ClientKeys | None,
+        session: int,
+        window: int,
+        timeout_ns: int,
+        longest_reconnect_s: float,
+        exchange: ClockExchange,
+        counts: EdgeCounts,
+        now: Callable[[], int],
+    ) -> None:
+        self.endpoint = endpoint
+        self._keys = keys
+        self._session = session
+        self._window = window
+        self._timeout_ns = timeout_ns
+        self._longest_reconnect_s = longest_reconnect_s
+        self._exchange = exchange
+        self._counts = counts
+        self._now = now
+        self._backoff = Backoff(min(_FIRST_WAIT_S, longest_reconnect_s), longest_reconnect_s)
+        self._settled = threading.Condition()  # guards _outbox
+        self._outbox = Outbox(window, timeout_ns, stale_ns=timeout_ns)
+        self._failure: Exception | None = None
+        self._closing = threading.Event()
+        self._wakeup = Wakeup()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        # The thread's own: the connection, and the probe on its way.
+        self._retry_ns = 0
+        self._connected = False
+        self._probe_ns: int | None = None
+        self._probed_ns = 0
+        self._refusals: set[str] = set()
+        self._logged_problem = ""
+        # Written by the thread, read by /healthz.
+        self._answers = False
+        self._problem = "connecting"
+        self._hub: HubSocket | None = self._connect()
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def send(self, message: FeatureMessage) -> bool:
+        """Let `message` be sent as soon as the hub can take it; False where it replaced one that waited.
+
+        Its `sent_ns` and `hub_offset` are filled in at the moment of sending.
+        """
+        with self._settled:
+            if self._failure is not None:
+                raise self._failure
+            replaced = self._outbox.offer(message)
+        if replaced:
+            self._counts.messages_replaced.inc()
+        self._wakeup.set()
+        return not replaced
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until everything has been sent and answered; False after the timeout, or when closed."""
+        with self._settled:
+            self._settled.wait_for(lambda: self._outbox.is_empty or self._closing.is_set(), timeout_s)
+            return self._outbox.is_empty
+
+    def close(self) -> None:
+        """Stop within moments; what waits is not sent. Closing twice is fine."""
+        self._closing.set()
+        with self._settled:
+            self._settled.notify_all()
+        self._wakeup.set()
+        if self._thread.is_alive():
+            self._thread.join(_CLOSE_S)
+
+    def state(self) -> tuple[bool, dict[str, Any]]:
+        """Whether the hub answers, and facts for /healthz."""
+        facts = {"endpoint": self.endpoint, "problem": self._problem, "refused": sorted(self._refusals)}
+        return self._answers, facts
+
+    # --- the thread -------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._turn()
+        except Exception as error:  # noqa: BLE001 (raised again where messages are sent)
+            self._failure = error
+        finally:
+            self._disconnect()
+            self._context.destroy(linger=0)
+
+    def _turn(self) -> None:
+        """Wait for something to happen, then do what it asks for."""
+        poller = zmq.Poller()
+        poller.register(self._wakeup.fileno(), zmq.POLLIN)
+        if self._hub is not None:
+            self._hub.register(poller)
+        poller.poll(self._wait_ms())
+        self._wakeup.clear()
+        if self._hub is None:
+            if self._now() >= self._retry_ns:
+                self._hub = self._connect()
+            return
+        self._converse(self._hub)
+
+    def _converse(self, hub: HubSocket) -> None:
+        for change in hub.changes():
+            self._take_change(change)
+        if hub is not self._hub:
+            return  # refused: this socket is closed
+        for data in hub.messages():
+            self._take_message(data, self._now())
+        due_ns = self._answer_due_ns()
+        if due_ns is not None and self._now() >= due_ns:
+            self._lose(f"no answer for {self._timeout_ns / SECOND_NS:.0f} s; check the hub and the link")
+        elif self._connected:
+            self._speak(hub)
+
+    def _wait_ms(self) -> int | None:
+        """Until the next thing that is due without anything happening."""
+        if self._hub is None:
+            due_ns: int | None = self._retry_ns
+        else:
+            due_ns = self._answer_due_ns()
+            if self._answers and self._probe_ns is None:
+                probe_due_ns = self._probed_ns + _PROBE_EVERY_NS
+                due_ns = probe_due_ns if due_ns is None else min(due_ns, probe_due_ns)
+        return None if due_ns is None else max(0, (due_ns - self._now()) // 1_000_000 + 1)
+
+    def _answer_due_ns(self) -> int | None:
+        """When what is under way will have waited too long for an answer."""
+        with self._settled:
+            due_ns = self._outbox.due_ns()
+        if self._probe_ns is not None:
+            probe_due_ns = self._probe_ns + self._timeout_ns
+            due_ns = probe_due_ns if due_ns is None else min(due_ns, probe_due_ns)
+        return due_ns
+
+    def _speak(self, hub: HubSocket) -> None:
+        """Send what may be sent: a probe when one is due, then the message that waits."""
+        sent_ns = self._now()
+        probe_due = not self._answers or sent_ns - self._probed_ns >= _PROBE_EVERY_NS
+        if self._probe_ns is None and probe_due and hub.put(encode(ClockProbe(sent_ns))):
+            self._probe_ns = self._probed_ns = sent_ns
+        if not self._answers:
+            return
+        sent_ns = self._now()
+        with self._settled:
+            message = self._outbox.take(sent_ns)
+            self._settled.notify_all()
+        if message is None:
+            return
+        offset = self._exchange.estimate(sent_ns)
+        data = encode(dataclasses.replace(message, sent_ns=sent_ns, hub_offset=offset))
+        if hub.put(data):
+            self._counts.messages_sent.inc()
+            self._counts.bytes_sent.inc(len(data))
+        else:
+            with self._settled:
+                self._outbox.not_sent(message.seq)
+
+    # --- what the hub says ------------------------------------------------------------------------------
+
+    def _take_message(self, data: bytes, returned_ns: int) -> None:
+        try:
+            answer = decode(data)
+        except WireError as error:
+            self._report(
+                f"its answer cannot be read ({error}); run the same version of viewsync on both sides"
+            )
+            return
+        if not self._is_ours(answer):
+            return
+        assert isinstance(answer, (Ack, Refusal, ClockReply)) and answer.sent_ns is not None
+        if self._exchange.add(answer.sent_ns, answer.received_ns, answer.replied_ns, returned_ns):
+            self._note_offset(returned_ns)
+        if isinstance(answer, ClockReply) and not self._answers:
+            self._answers = True
+            self._problem = self._logged_problem = ""
+            self._counts.hub_up.set(1)
+            self._backoff.reset()
+            _log.info("hub %s: it answers", self.endpoint)
+
+    def _is_ours(self, answer: Message) -> bool:
+        """Settle what is answered; whether its times may be believed: we asked, and are answered once."""
+        match answer:
+            case ClockReply():
+                ours = answer.sent_ns == self._probe_ns
+                self._probe_ns = None if ours else self._probe_ns
+                return ours
+            case Ack() | Refusal():
+                refused = isinstance(answer, Refusal)
+                if isinstance(answer, Refusal):
+                    self._note_refusal(answer)
+                if answer.session != self._session or answer.seq is None:
+                    return False
+                with self._settled:
+                    ours = self._outbox.sent_ns(answer.seq) == answer.sent_ns
+                    settled = self._outbox.answered(answer.seq)
+                    self._settled.notify_all()
+                self._counts.messages_acked.inc(max(0, settled - refused))
+                return ours
+        return False
+
+    def _note_refusal(self, refusal: Refusal) -> None:
+        # The hub's slugs become labels: no more of them than a hub could mean.
+        known = refusal.reason in self._refusals or len(self._refusals) < _MOST_REASONS
+        reason = refusal.reason if known else "other"
+        self._counts.messages_refused.labels(reason).inc()
+        if reason not in self._refusals:
+            self._refusals.add(reason)
+            _log.warning("hub %s refuses (%s): %s; %s", self.endpoint, reason, refusal.detail, advice(reason))
+
+    def _note_offset(self, now_ns: int) -> None:
+        estimate = self._exchange.estimate(now_ns)
+        if estimate is not None:
+            self._counts.hub_offset.set(estimate.offset_ns / SECOND_NS)
+            self._counts.hub_uncertainty.set(estimate.uncertainty_ns / SECOND_NS)
+
+    # --- the connection ---------------------------------------------------------------------------------
+
+    def _connect(self) -> HubSocket:
+        # One place more than the window, for the probe.
+        return HubSocket(
+            self._context, self.endpoint, self._keys, self._window + 1, self._longest_reconnect_s
+        )
+
+    def _take_change(self, change: Change) -> None:
+        match change.kind:
+            case "up":
+                # Perhaps another hub, or one that was started anew with another clock.
+                self._exchange.reset()
+                self._connected = True
+            case "down" if self._connected:
+                self._counts.hub_reconnects.inc()
+                self._down()
+                self._report(change.problem)
+            case "absent":
+                self._report(change.problem)
+            case "refused":
+                self._lose(change.problem)
+
+    def _down(self) -> None:
+        """The connection, if there was one, is gone."""
+        self._connected = self._answers = False
+        self._probe_ns = None
+        self._counts.hub_up.set(0)
+        with self._settled:
+            self._outbox.connection_lost()
+
+    def _disconnect(self) -> None:
+        self._down()
+        if self._hub is not None:
+            self._hub.close()
+            self._hub = None
+
+    def _lose(self, problem: str) -> None:
+        """Give this socket up, and make another after a while."""
+        self._disconnect()
+        self._counts.hub_reconnects.inc()
+        self._retry_ns = self._now() + round(self._backoff.next_s() * SECOND_NS)
+        self._report(problem)
+
+    def _report(self, problem: str) -> None:
+        """Log a problem when it is another one than before: a hub that stays away fills no log."""
+        self._problem = problem
+        if problem != self._logged_problem:
+            self._logged_problem = problem
+            _log.warning("hub %s: %s; trying on", self.endpoint, problem)
