@@ -1,0 +1,202 @@
+"""One picture of one answer: what each camera saw and where its people were moved, the density, the truth.
+
+The hub publishes no frames and no flow. So this renders the same frames again, at the instants at which the
+cameras took them, and asks the same bundle once more; density and counts are the published ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.camera import Camera
+from calib.ground import GroundGrid
+from edge.extractor import FeatureExtractor
+from hub.buffer import Entry, Snapshot
+from hub.fusion import Fusion, FusionOutputs
+from viewsync.bundle import Bundle
+from viewsync.demo.score import Score
+from viewsync.demo.table import label
+from viewsync.demo.truth import Truth
+from viewsync.errors import UserError
+from viewsync.prediction import Prediction, ViewReport
+from viewsync.sim.codec import encode_decode
+from viewsync.sim.render import Renderer
+
+Image = NDArray[np.uint8]
+
+_MARGIN, _BAR = 8, 22
+_GROUND_HEIGHT = 456
+_INK, _PAPER, _ARROW, _TRUTH = (235, 235, 235), (24, 26, 30), (80, 220, 255), (255, 255, 255)
+# A cell's flow is drawn where its match is a peak among its neighbours and at least this sure.
+_SURE = 0.3
+
+
+def frames_of(prediction: Prediction, truth: Truth, renderers: Mapping[str, Renderer]) -> dict[str, Image]:
+    """The frames (H, W, 3) uint8 RGB of the views that were used, as the video codec leaves them."""
+    frames = {}
+    for report in prediction.views:
+        true_s = truth.capture_s(report, prediction.published_ns) if report.used else None
+        if true_s is not None:
+            crowd = truth.crowd
+            sharp = renderers[report.view].render(crowd.state(true_s), crowd.appearance)
+            frames[report.view] = encode_decode(sharp[None])[0]
+    return frames
+
+
+def answer_again(bundle: Bundle, prediction: Prediction, frames: Mapping[str, Image]) -> FusionOutputs:
+    """What the bundle says of these frames, at the offsets that were published."""
+    entries = {
+        report.view: _entry(bundle, prediction, report, frames[report.view])
+        for report in prediction.views
+        if report.view in frames
+    }
+    others = (view for view in entries if view != prediction.reference)
+    fusion = Fusion(bundle, (prediction.synchroniser,))
+    return fusion.predict(Snapshot(prediction.seq, entries), (prediction.reference, *others))
+
+
+def _entry(bundle: Bundle, prediction: Prediction, report: ViewReport, frame: Image) -> Entry:
+    extractor = FeatureExtractor.of_bundle(bundle, report.view, "cpu", 1)
+    (tensor,) = extractor.extract(frame, (frame.shape[1], frame.shape[0]))
+    capture_ns = prediction.capture_ns + (report.offset_ns or 0)
+    return Entry(
+        view=report.view,
+        session=report.session or 0,
+        seq=report.seq or 0,
+        capture_ns=capture_ns,
+        uncertainty_ns=0,
+        stamped_ns=capture_ns,
+        clock="rtcp",
+        received_ns=prediction.published_ns,
+        features=tensor.array.astype(np.uint8, copy=False),
+    )
+
+
+def draw(
+    bundle: Bundle, prediction: Prediction, truth: Truth, renderers: Mapping[str, Renderer], score: Score
+) -> Image:
+    """The whole picture, (H, W, 3) uint8 RGB."""
+    frames = frames_of(prediction, truth, renderers)
+    outputs = answer_again(bundle, prediction, frames)
+    panels = []
+    for report in prediction.views:
+        camera = bundle.scene.cameras[report.view]
+        frame = frames.get(report.view)
+        panel = np.full((camera.height, camera.width, 3), 48, np.uint8) if frame is None else frame.copy()
+        if report.view in outputs.slots and report.used:
+            _draw_flow(panel, camera, prediction.grid, outputs, outputs.slots.index(report.view))
+        panels.append(_titled(panel, _title(prediction, report)))
+    top = _beside(panels)
+    reference_s = truth.reference_s(prediction)
+    places = np.empty((0, 2)) if reference_s is None else truth.places(reference_s)
+    ground = _titled(
+        _ground(prediction, places), "people per cell, north up; rings: where people really stood"
+    )
+    return _stack(top, ground, _facts(prediction, places, score))
+
+
+def write(path: Path, image: Image) -> None:
+    """Write a PNG, or what the name ends in; a file that was there stays until the new one is whole.
+
+    Raises OSError where the disk refuses, UserError for an unknown kind of file.
+    """
+    try:
+        good, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        good = False
+    if not good:
+        raise UserError(f"{path}: {path.suffix} is no kind of picture; name it .png or .jpg")
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(data.tobytes())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _title(prediction: Prediction, report: ViewReport) -> str:
+    if report.view == prediction.reference:
+        return f"{report.view}: the reference"
+    if not report.used or report.offset_ns is None:
+        return f"{report.view}: left out ({report.reason})"
+    warp = "" if report.mean_warp_m is None else f", people moved {report.mean_warp_m:.2f} m on average"
+    return f"{report.view}: {report.offset_ns * 1e-9:+.2f} s{warp}"
+
+
+def _draw_flow(panel: Image, camera: Camera, grid: GroundGrid, outputs: FusionOutputs, slot: int) -> None:
+    """Arrows from where someone stands in this frame to where they stood when the reference was taken."""
+    if slot == 0 or outputs.flow_m is None or outputs.match is None:
+        return
+    match = outputs.match[slot]
+    peaks = (match >= _SURE) & (match >= cv2.dilate(match, np.ones((3, 3))))
+    then = grid.coarser(grid.rows // match.shape[0]).centres()[peaks]
+    now = then + outputs.flow_m[slot][peaks]
+    ends = [camera.project(np.pad(places, ((0, 0), (0, 1)))) for places in (now, then)]
+    for start, end in zip(*ends, strict=True):
+        if np.isfinite([*start, *end]).all():
+            first, second = ((round(float(x)), round(float(y))) for x, y in (start, end))
+            cv2.arrowedLine(panel, first, second, _ARROW, 1, cv2.LINE_AA, tipLength=0.3)
+            cv2.circle(panel, first, 2, _ARROW, -1, cv2.LINE_AA)
+
+
+def _ground(prediction: Prediction, places: NDArray[np.float64]) -> Image:
+    """The density from above, y up, with a ring where someone stood."""
+    grid, density = prediction.grid, prediction.density
+    scale = _GROUND_HEIGHT / grid.rows
+    size = (round(grid.columns * scale), _GROUND_HEIGHT)
+    # The same colours for the same density in every picture: the top is a person's usual peak.
+    level = np.clip(density / (0.6 * grid.cell_m**2 / 0.04), 0, 1)
+    large = cv2.resize((255 * level).astype(np.uint8), size, interpolation=cv2.INTER_LINEAR)
+    image = np.asarray(cv2.applyColorMap(large, cv2.COLORMAP_INFERNO)[:, :, ::-1], np.uint8).copy()
+    for x, y in places:
+        column, row = (x - grid.origin_x_m) / grid.cell_m, (y - grid.origin_y_m) / grid.cell_m
+        cv2.circle(image, (round(column * scale), round(row * scale)), 6, _TRUTH, 1, cv2.LINE_AA)
+    return np.ascontiguousarray(image[::-1])
+
+
+def _facts(prediction: Prediction, places: NDArray[np.float64], score: Score) -> Image:
+    lines = [(f"truth: {len(places)} people", 0.62), ("", 0.3)]
+    for graph, count in prediction.counts.items():
+        mae = score.mae(graph) if graph in score.graphs else None
+        lines.append((f"{label(graph)}: {count:.1f}", 0.55))
+        lines.append(("" if mae is None else f"    mean error so far {mae:.2f}", 0.45))
+    lines += [
+        ("", 0.3),
+        (f"published {prediction.latency_ns * 1e-9:.1f} s after the reference frame was taken", 0.42),
+        ("arrows: the flow, from where someone stands in the", 0.42),
+        ("frame to where they stood in the reference's instant", 0.42),
+        ("(computed again for this picture, from the same frames)", 0.42),
+    ]
+    image = np.full((_GROUND_HEIGHT + _BAR, 420, 3), _PAPER, np.uint8)
+    y = _BAR
+    for text, size in lines:
+        y += round(44 * size)
+        cv2.putText(image, text, (6, y), cv2.FONT_HERSHEY_SIMPLEX, size, _INK, 1, cv2.LINE_AA)
+    return image
+
+
+def _titled(panel: Image, title: str) -> Image:
+    bar = np.full((_BAR, panel.shape[1], 3), _PAPER, np.uint8)
+    cv2.putText(bar, title, (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, _INK, 1, cv2.LINE_AA)
+    return np.concatenate([bar, panel])
+
+
+def _beside(panels: list[Image]) -> Image:
+    height = max(panel.shape[0] for panel in panels)
+    framed = [
+        np.pad(panel, ((_MARGIN, _MARGIN + height - panel.shape[0]), (_MARGIN, 0), (0, 0)))
+        for panel in panels
+    ]
+    return np.concatenate(framed, axis=1)
+
+
+def _stack(top: Image, ground: Image, facts: Image) -> Image:
+    below = _beside([ground, facts])
+    width = max(top.shape[1], below.shape[1]) + _MARGIN
+    rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in (top, below)]
+    return np.concatenate(rows)
