@@ -11,6 +11,9 @@ not. The connection is made again by itself when the hub restarts.
 
 from __future__ import annotations
 
+import contextlib
+import math
+import re
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -35,6 +38,8 @@ _WATCHED: Final = (
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
 _BROKEN_HANDSHAKES: Final = 3
+_REDIAL_REFUSED_S: Final = 0.5
+_REDIAL_LOST_S: Final = 5.0
 
 
 class Subscriber:
@@ -51,6 +56,9 @@ class Subscriber:
         newest_only: what waits is skipped (and counted as `skipped`) except for the newest. Raises
         UserError for an unusable endpoint.
         """
+        port = re.fullmatch(r"tcp://.+:(\d+)", endpoint)
+        if endpoint.startswith("tcp:") and not (port and 1 <= int(port[1]) <= 65_535):
+            raise UserError(_bad_endpoint(endpoint, "it has no port from 1 to 65535"))
         self.endpoint = endpoint
         self.received = 0
         self.lost = 0
@@ -58,6 +66,7 @@ class Subscriber:
         self.connected = False
         self._secured = keys is not None
         self._broken_handshakes = 0  # in a row
+        self._redial_at = math.inf  # monotonic, s
         self._newest_only = newest_only
         self._last: tuple[int, int] | None = None  # session and seq of the newest prediction
         self._context = zmq.Context()
@@ -77,9 +86,7 @@ class Subscriber:
             self._socket.connect(endpoint)
         except zmq.ZMQError as error:
             self.close()
-            raise UserError(
-                f"cannot listen to {endpoint!r} ({error}); give an address such as tcp://127.0.0.1:5556"
-            ) from error
+            raise UserError(_bad_endpoint(endpoint, str(error))) from error
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
@@ -90,15 +97,19 @@ class Subscriber:
         Raises UserError where the hub refuses this side's keys, WireError where it speaks another format.
         Either way the subscription goes on: ask again.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            left_ms = None if deadline is None else max(0, round(1000 * (deadline - time.monotonic())))
-            ready = dict(self._poller.poll(left_ms))
+            now = time.monotonic()
+            until = min(deadline, self._redial_at)
+            wait_ms = None if until == math.inf else max(0, math.ceil(1000 * (until - now)))
+            ready = dict(self._poller.poll(wait_ms))
             if self._monitor in ready:
                 self._note_events()
             if self._socket in ready:
                 return self._take()
-            if not ready:
+            if time.monotonic() >= self._redial_at:
+                self._dial_again()
+            if not ready and time.monotonic() >= deadline:
                 return None
 
     def __iter__(self) -> Iterator[Prediction | Status]:
@@ -145,24 +156,37 @@ class Subscriber:
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.connected = True
                 self._broken_handshakes = 0
+                self._redial_at = math.inf
             elif event == zmq.EVENT_DISCONNECTED:
                 self.connected = False
+                self._redial_at = min(self._redial_at, time.monotonic() + _REDIAL_LOST_S)
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-                # libzmq tries no more after this; the allow-list may change, so we do.
-                self._socket.disconnect(self.endpoint)
-                self._socket.connect(self.endpoint)
+                self._redial_at = time.monotonic() + _REDIAL_REFUSED_S
                 raise UserError(
                     f"the hub at {self.endpoint} does not know this subscriber's key; add it to the hub's "
                     "allow-list as a subscriber (`viewsync keys make`)"
                 )
             else:
+                self._redial_at = time.monotonic() + _REDIAL_REFUSED_S
                 self._broken_handshakes += 1
                 # One may be a hub that stopped just then.
                 if self._broken_handshakes == _BROKEN_HANDSHAKES:
                     raise UserError(self._why_no_handshake())
+
+    def _dial_again(self) -> None:
+        # libzmq gives a connection up for good after a refused or failed handshake; keys and allow-lists
+        # change.
+        self._redial_at = math.inf
+        with contextlib.suppress(zmq.ZMQError):  # it may have forgotten the endpoint already
+            self._socket.disconnect(self.endpoint)
+        self._socket.connect(self.endpoint)
 
     def _why_no_handshake(self) -> str:
         broken = f"the hub at {self.endpoint} breaks off the handshake"
         if self._secured:
             return f"{broken}; it uses no keys, or the hub key given is another hub's: give its hub.pub"
         return f"{broken}; it demands keys: give a subscriber's key and hub.pub (`viewsync keys make`)"
+
+
+def _bad_endpoint(endpoint: str, why: str) -> str:
+    return f"cannot listen to {endpoint!r} ({why}); give an address such as tcp://127.0.0.1:5556"
