@@ -5,15 +5,14 @@ count taken from such a frame would be invented, so the frame is withheld and co
 on it and withheld as well, until a key frame, or for `_DISTRUST_NS` where a camera refreshes its picture bit
 by bit and sends none.
 
-State: `_history`, the pictures since the last key frame, so that a picture that was handed out too early
-(`AccessUnit.again`) can be decoded once more: the decoder starts anew from the key frame and swallows what it
-gave before. Past `_MOST_HISTORY_BYTES` nothing is kept until the next key frame, and an early picture then
-counts as damaged.
+A picture that was handed out too early (`AccessUnit.again`) is decoded once more: the decoder starts anew
+from the last key frame (where pictures are reordered from the one before, because the decoder still held some
+of those), and what it gave before is swallowed.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,10 +40,50 @@ class Decoded:
     capture_ns: int | None
 
 
-class Decoder:
-    """Decodes one connection's pictures. withheld: damaged frames so far; redone: pictures decoded again."""
+class _History:
+    """The pictures since the last key frame but one, at most `_MOST_HISTORY_BYTES`; past that nothing is kept
+    until the next key frame.
+    """
 
-    __slots__ = ("_context", "_distrusted_ns", "_history", "_history_bytes", "_stamps", "redone", "withheld")
+    def __init__(self) -> None:
+        self._groups: deque[list[AccessUnit]] = deque(maxlen=2)
+
+    def add(self, unit: AccessUnit) -> None:
+        """Take the newest picture, in place of its earlier self where it came once more."""
+        if unit.is_key and not unit.again:
+            self._groups.append([])
+        if not self._groups:
+            return
+        if unit.again:
+            del self._groups[-1][-1:]
+        self._groups[-1].append(unit)
+        if sum(len(kept.data) for group in self._groups for kept in group) > _MOST_HISTORY_BYTES:
+            self._groups.clear()
+
+    def before_newest(self, reordered: bool) -> list[AccessUnit] | None:
+        """What to decode before the newest picture; None: not known any more."""
+        if not self._groups:
+            return None
+        groups = list(self._groups) if reordered else [self._groups[-1]]
+        return [unit for group in groups for unit in group][:-1]
+
+
+class Decoder:
+    """Decodes one connection's pictures. withheld: damaged frames so far; redone: pictures decoded again.
+
+    State: `_stamps` of pictures that have not come out; `_distrusted_ns`, since when what comes out is built
+    on damage (`_distrusted_before_ns`: as it was before the newest picture).
+    """
+
+    __slots__ = (
+        "_context",
+        "_distrusted_before_ns",
+        "_distrusted_ns",
+        "_history",
+        "_stamps",
+        "redone",
+        "withheld",
+    )
 
     def __init__(self, context: VideoCodecContext) -> None:
         """context: an unopened decoder (as a stream has it); its threading and delay are set here."""
@@ -52,23 +91,28 @@ class Decoder:
         context.flags |= int(Flags.low_delay)
         self._context = context
         self._stamps: OrderedDict[int, tuple[int, int | None]] = OrderedDict()
-        self._history: list[AccessUnit] | None = None
-        self._history_bytes = 0
+        self._history = _History()
         self._distrusted_ns: int | None = None
+        self._distrusted_before_ns: int | None = None
         self.withheld = 0
         self.redone = 0
 
     def decode(self, unit: AccessUnit) -> list[Decoded]:
         """The frames that come out for one picture: none, one, or, where pictures are reordered, several."""
-        repairable = self._remember(unit)
+        self._history.add(unit)
         pictures: list[VideoFrame] = []
         if unit.again:
-            if not repairable:
+            earlier = self._history.before_newest(bool(self._context.has_b_frames))
+            if earlier is None:
                 self._distrusted_ns = unit.arrival_ns
                 return []
-            pictures += self._go_back()
+            self.redone += 1
+            self._distrusted_ns = self._distrusted_before_ns
+            self._context.flush_buffers()
+            pictures += [picture for unit in earlier for picture in self._feed(unit) or ()]
         elif unit.is_key:
             self._distrusted_ns = None
+        self._distrusted_before_ns = self._distrusted_ns
         self._stamps[unit.pts] = (unit.arrival_ns, unit.capture_ns)
         while len(self._stamps) > _MOST_STAMPS:
             self._stamps.popitem(last=False)
@@ -78,30 +122,6 @@ class Decoder:
             self._distrusted_ns = unit.arrival_ns
             return []
         return self._trusted([*pictures, *newest], unit)
-
-    def _remember(self, unit: AccessUnit) -> bool:
-        """Keep the history; whether it reaches back to a key frame."""
-        if unit.again and self._history:
-            self._history_bytes -= len(self._history.pop().data)
-        if unit.is_key:
-            self._history = []
-            self._history_bytes = 0
-        if self._history is None:
-            return False
-        self._history.append(unit)
-        self._history_bytes += len(unit.data)
-        if self._history_bytes > _MOST_HISTORY_BYTES:
-            self._history = None
-            return False
-        return True
-
-    def _go_back(self) -> list[VideoFrame]:
-        """Bring the decoder to where it stood before the newest picture; what comes out on the way."""
-        assert self._history is not None
-        self.redone += 1
-        self._distrusted_ns = None
-        self._context.flush_buffers()
-        return [picture for earlier in self._history[:-1] for picture in self._feed(earlier) or ()]
 
     def _feed(self, unit: AccessUnit) -> list[VideoFrame] | None:
         """None: the decoder refused the picture as damaged."""

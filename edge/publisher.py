@@ -20,7 +20,7 @@ from edge.backoff import Backoff
 from edge.counts import EdgeCounts
 from edge.hub_socket import Change, HubSocket
 from edge.outbox import Outbox
-from edge.refusals import advice
+from edge.refusals import Refusals
 from edge.wakeup import Wakeup
 from viewsync.clock import SECOND_NS, ClockExchange
 from viewsync.errors import WireError
@@ -33,13 +33,12 @@ _log = logging.getLogger(__name__)
 # offset far better than that of a message that takes seconds.
 _PROBE_EVERY_NS: Final = 10 * SECOND_NS
 _FIRST_WAIT_S: Final = 0.5
-_MOST_REASONS: Final = 32
 _CLOSE_S: Final = 1.0
 
 
 class Publisher:
-    """Sends one agent's messages to one hub. Any thread may call `send`, which raises what ended the thread here, if
-    anything did.
+    """Sends one agent's messages to one hub. Any thread may call `send`; it raises what the thread here
+    failed with, if it did.
 
     session: which all messages carry; window: messages under way at most; timeout_ns: for an answer;
     exchange: hub − agent; now: the agent's clock, UTC ns. Raises ConfigError for an unusable endpoint.
@@ -78,11 +77,11 @@ class Publisher:
         self._connected = False
         self._probe_ns: int | None = None
         self._probed_ns = 0
-        self._refusals: set[str] = set()
         self._logged_problem = ""
         # Written by the thread, read by /healthz.
         self._answers = False
         self._problem = "connecting"
+        self._refusals = Refusals(endpoint, counts)
         self._hub: HubSocket | None = self._connect()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
@@ -120,7 +119,7 @@ class Publisher:
 
     def state(self) -> tuple[bool, dict[str, Any]]:
         """Whether the hub answers, and facts for /healthz."""
-        facts = {"endpoint": self.endpoint, "problem": self._problem, "refused": sorted(self._refusals)}
+        facts = {"endpoint": self.endpoint, "problem": self._problem, "refused": self._refusals.reasons()}
         return self._answers, facts
 
     # --- the thread -------------------------------------------------------------------------------------
@@ -237,7 +236,7 @@ class Publisher:
             case Ack() | Refusal():
                 refused = isinstance(answer, Refusal)
                 if isinstance(answer, Refusal):
-                    self._note_refusal(answer)
+                    self._refusals.note(answer)
                 if answer.session != self._session or answer.seq is None:
                     return False
                 with self._settled:
@@ -247,15 +246,6 @@ class Publisher:
                 self._counts.messages_acked.inc(max(0, settled - refused))
                 return ours
         return False
-
-    def _note_refusal(self, refusal: Refusal) -> None:
-        # The hub's slugs become labels: no more of them than a hub could mean.
-        known = refusal.reason in self._refusals or len(self._refusals) < _MOST_REASONS
-        reason = refusal.reason if known else "other"
-        self._counts.messages_refused.labels(reason).inc()
-        if reason not in self._refusals:
-            self._refusals.add(reason)
-            _log.warning("hub %s refuses (%s): %s; %s", self.endpoint, reason, refusal.detail, advice(reason))
 
     def _note_offset(self, now_ns: int) -> None:
         estimate = self._exchange.estimate(now_ns)
