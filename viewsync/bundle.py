@@ -16,9 +16,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 import pydantic
@@ -27,6 +26,7 @@ import yaml
 from calib.camera import Camera
 from calib.errors import CalibError
 from calib.scene import Scene, load_scene, save_scene
+from viewsync.bundle_files import EXPORT_AGAIN, open_files
 from viewsync.errors import BundleError
 from viewsync.manifest import SCHEMA, Features, Manifest, Preprocessing
 from viewsync.onnx_metadata import read_metadata, stamp
@@ -35,9 +35,6 @@ from viewsync.wire import WIRE_VERSION
 MANIFEST: Final = "manifest.yaml"
 SCENE: Final = "scene.yaml"
 ENCODER: Final = "encoder.onnx"
-MAX_FILE_BYTES: Final = 2 * 1024**3  # protobuf's own limit for one ONNX file
-
-_EXPORT_AGAIN: Final = "export the bundle again or fetch an undamaged copy"
 
 
 def features_hash(encoder: bytes, preprocessing: Preprocessing, features: Features, camera: Camera) -> str:
@@ -81,23 +78,23 @@ class Bundle:
     def load(cls, path: Path | str) -> Bundle:
         """Read and verify a bundle folder or .zip. Raises BundleError."""
         path = Path(path)
-        read = _reader(path)
+        read = open_files(path).read
         document = _document(path, read(MANIFEST))
         manifest = _manifest(path, document)
         if bundle_hash(document) != manifest.hashes.bundle:
             raise BundleError(
-                f"{path}: {MANIFEST} does not match its own hash, so it was edited; {_EXPORT_AGAIN}"
+                f"{path}: {MANIFEST} does not match its own hash, so it was edited; {EXPORT_AGAIN}"
             )
         named = {manifest.encoder.file, SCENE} | {graph.file for graph in manifest.fusion.values()}
         if named != set(manifest.hashes.files):
             raise BundleError(
                 f"{path}: {MANIFEST} uses {', '.join(sorted(named))} but hashes.files has "
-                f"{', '.join(sorted(manifest.hashes.files))}; {_EXPORT_AGAIN}"
+                f"{', '.join(sorted(manifest.hashes.files))}; {EXPORT_AGAIN}"
             )
         files = {name: read(name) for name in sorted(named)}
         for name, data in files.items():
             if hashlib.sha256(data).hexdigest() != manifest.hashes.files[name]:
-                raise BundleError(f"{path}: {name} does not match its hash in {MANIFEST}; {_EXPORT_AGAIN}")
+                raise BundleError(f"{path}: {name} does not match its hash in {MANIFEST}; {EXPORT_AGAIN}")
         bundle = cls(path, manifest, _scene(path, files[SCENE]), files)
         bundle._check_facts()
         bundle._check_views()
@@ -149,13 +146,13 @@ class Bundle:
             if view not in self.scene.cameras:
                 have = ", ".join(self.scene.cameras)
                 raise BundleError(
-                    f"{self.path}: view {view} has no camera in {SCENE} (it has {have}); {_EXPORT_AGAIN}"
+                    f"{self.path}: view {view} has no camera in {SCENE} (it has {have}); {EXPORT_AGAIN}"
                 )
             camera = self.scene.cameras[view]
             expected = features_hash(self.encoder_bytes, manifest.preprocessing, manifest.features, camera)
             if manifest.hashes.features[view] != expected:
                 raise BundleError(
-                    f"{self.path}: features hash of {view} does not fit encoder and camera; {_EXPORT_AGAIN}"
+                    f"{self.path}: features hash of {view} does not fit encoder and camera; {EXPORT_AGAIN}"
                 )
             self.pinhole(view)
 
@@ -168,14 +165,14 @@ class Bundle:
             try:
                 found = read_metadata(self._files[name])
             except ValueError as error:
-                raise BundleError(f"{self.path}: {name} cannot be read: {error}; {_EXPORT_AGAIN}") from error
+                raise BundleError(f"{self.path}: {name} cannot be read: {error}; {EXPORT_AGAIN}") from error
             if found is None:
-                raise BundleError(f"{self.path}: {name} carries no viewsync metadata; {_EXPORT_AGAIN}")
+                raise BundleError(f"{self.path}: {name} carries no viewsync metadata; {EXPORT_AGAIN}")
             wrong = [key for key, value in facts.items() if found.get(key) != value]
             if wrong:
                 raise BundleError(
                     f"{self.path}: {name} was exported with {wrong[0]} {found.get(wrong[0])!r}, "
-                    f"{MANIFEST} says {facts[wrong[0]]!r}; {_EXPORT_AGAIN}"
+                    f"{MANIFEST} says {facts[wrong[0]]!r}; {EXPORT_AGAIN}"
                 )
 
 
@@ -219,6 +216,11 @@ def write_bundle(
         raise BundleError(
             f"{path}: facts describe graphs {sorted(document['fusion'])}, given are {sorted(fusion)}"
         )
+    without = [view for view in document["views"] if view not in scene.cameras]
+    if without:
+        raise BundleError(
+            f"{path}: scene {scene.name} has no camera for {', '.join(without)}; name its own views"
+        )
     for graph in fusion:
         document["fusion"][graph]["file"] = f"fusion-{graph}.onnx"
     placeholder = dict.fromkeys(document["views"], "0" * 64)
@@ -231,94 +233,47 @@ def write_bundle(
         manifest.fusion[graph].file: stamp(data, fusion_facts(manifest, graph))
         for graph, data in fusion.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
-        folder = Path(scratch) / path.name
-        folder.mkdir()
-        save_scene(scene, folder / SCENE)
-        # The hash is of the camera as it will be read back.
-        files[SCENE] = (folder / SCENE).read_bytes()
-        written = load_scene(folder / SCENE)
-        document["hashes"] = {
-            "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
-            "features": {
-                view: features_hash(
-                    files[ENCODER], manifest.preprocessing, manifest.features, written.cameras[view]
-                )
-                for view in manifest.views
-                if view in written.cameras
-            },
-        }
-        document["hashes"]["bundle"] = bundle_hash(document)
-        files[MANIFEST] = _yaml(document)
-        for name, data in files.items():
-            (folder / name).write_bytes(data)
-        Bundle.load(folder)  # nothing appears at `path` that would not load
-        if path.suffix == ".zip":
-            packed = shutil.make_archive(str(Path(scratch) / "packed"), "zip", folder)
-            Path(packed).rename(path)
-        else:
-            folder.rename(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
+            folder = Path(scratch) / path.name
+            _write_folder(folder, document, manifest, scene, files)
+            try:
+                Bundle.load(folder)  # nothing appears at `path` that would not load
+            except BundleError as error:
+                raise BundleError(str(error).replace(str(folder), str(path))) from error
+            if path.suffix == ".zip":
+                packed = shutil.make_archive(str(Path(scratch) / "packed"), "zip", folder)
+                Path(packed).rename(path)
+            else:
+                folder.rename(path)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be written ({error.strerror}); nothing was left there") from error
     return Bundle.load(path)
 
 
-# --- reading ----------------------------------------------------------------------------------------------
+def _write_folder(
+    folder: Path, document: dict[str, Any], manifest: Manifest, scene: Scene, models: Mapping[str, bytes]
+) -> None:
+    """Write everything to `folder`, hashes last; they go into `document` too."""
+    folder.mkdir()
+    save_scene(scene, folder / SCENE)
+    files = {**models, SCENE: (folder / SCENE).read_bytes()}
+    cameras = load_scene(folder / SCENE).cameras  # hashed as they will be read back
+    document["hashes"] = {
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
+        "features": {
+            view: features_hash(files[ENCODER], manifest.preprocessing, manifest.features, cameras[view])
+            for view in manifest.views
+        },
+    }
+    document["hashes"]["bundle"] = bundle_hash(document)
+    files[MANIFEST] = _yaml(document)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
 
 
-class _Reader:
-    """Reads members of a bundle by plain name, from a folder or in place from a .zip."""
-
-    def __init__(self, path: Path, members: Mapping[str, str] | None) -> None:
-        self._path = path
-        self._members = members  # of a .zip: plain name -> name in the archive
-
-    def __call__(self, name: str) -> bytes:
-        try:
-            if self._members is None:
-                file = self._path / name
-                if file.stat().st_size > MAX_FILE_BYTES:
-                    raise BundleError(f"{file} is over {MAX_FILE_BYTES} bytes; {_EXPORT_AGAIN}")
-                return file.read_bytes()
-            with zipfile.ZipFile(self._path) as archive:
-                member = archive.getinfo(self._members[name])
-                if member.file_size > MAX_FILE_BYTES:
-                    raise BundleError(f"{self._path}: {name} is over {MAX_FILE_BYTES} bytes; {_EXPORT_AGAIN}")
-                return archive.read(member)
-        except (FileNotFoundError, KeyError):
-            raise BundleError(f"{self._path} has no {name}; {_EXPORT_AGAIN}") from None
-        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            raise BundleError(f"{self._path}: {name} cannot be read ({error}); {_EXPORT_AGAIN}") from error
-
-
-def _reader(path: Path) -> _Reader:
-    if path.is_dir():
-        return _Reader(path, None)
-    if not path.is_file():
-        raise BundleError(f"there is no bundle at {path}; give a bundle's folder or .zip")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    except (OSError, zipfile.BadZipFile) as error:
-        raise BundleError(
-            f"{path} is neither a folder nor a readable .zip ({error}); {_EXPORT_AGAIN}"
-        ) from error
-    folders = set()
-    for name in names:
-        parts = PurePosixPath(name).parts
-        if name.startswith("/") or "\\" in name or ".." in parts:
-            raise BundleError(f"{path}: member {name!r} points outside the archive; do not use this file")
-        folders.add(PurePosixPath(*parts[:-1]))
-    # The folder itself may have been zipped: then everything lies under one name.
-    prefix = folders.pop() if len(folders) == 1 else PurePosixPath()
-    if len(prefix.parts) > 1:
-        raise BundleError(f"{path}: {MANIFEST} is not at the top; zip the bundle's folder itself")
-    members: dict[str, str] = {}
-    for name in names:
-        if PurePosixPath(name).parent == prefix:
-            if PurePosixPath(name).name in members:
-                raise BundleError(f"{path}: member {name!r} is there twice; {_EXPORT_AGAIN}")
-            members[PurePosixPath(name).name] = name
-    return _Reader(path, members)
+# --- reading ------------------------------------------------------------------------------------------
 
 
 def _document(path: Path, text: bytes) -> dict[str, Any]:
@@ -327,9 +282,9 @@ def _document(path: Path, text: bytes) -> dict[str, Any]:
         _canonical(document)
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, ValueError) as error:
         first_line = " ".join(str(error).split())[:200]
-        raise BundleError(f"{path}: {MANIFEST} cannot be read ({first_line}); {_EXPORT_AGAIN}") from error
+        raise BundleError(f"{path}: {MANIFEST} cannot be read ({first_line}); {EXPORT_AGAIN}") from error
     if not isinstance(document, dict):
-        raise BundleError(f"{path}: {MANIFEST} is not a map of keys; {_EXPORT_AGAIN}")
+        raise BundleError(f"{path}: {MANIFEST} is not a map of keys; {EXPORT_AGAIN}")
     for key, ours in (("schema", SCHEMA), ("wire", WIRE_VERSION)):
         if document.get(key) != ours or isinstance(document.get(key), bool):
             raise BundleError(
@@ -346,7 +301,7 @@ def _manifest(path: Path, document: Mapping[str, Any]) -> Manifest:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         key = f"key {where}: " if where else ""
-        raise BundleError(f"{path}: {MANIFEST}: {key}{first['msg']}; {_EXPORT_AGAIN}") from error
+        raise BundleError(f"{path}: {MANIFEST}: {key}{first['msg']}; {EXPORT_AGAIN}") from error
 
 
 def _scene(path: Path, text: bytes) -> Scene:

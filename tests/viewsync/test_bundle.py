@@ -342,6 +342,21 @@ def test_facts_must_fit_the_graphs(tiny_bundle: Path, tmp_path: Path) -> None:
         write_bundle(tmp_path / "x", document, bundle.scene, bundle.encoder_bytes, {"none": b""})
 
 
+def test_a_view_must_have_a_camera(tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = Bundle.load(tiny_bundle)
+    document = yaml.safe_load((tiny_bundle / "manifest.yaml").read_text())
+    document["views"] = ["north", "east"]
+    graphs = {graph: bundle.fusion_bytes(graph) for graph in bundle.manifest.fusion}
+    with pytest.raises(BundleError, match="no camera for east"):
+        write_bundle(tmp_path / "x", document, bundle.scene, bundle.encoder_bytes, graphs)
+
+
+def test_a_place_that_cannot_be_written(tiny: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BundleError, match="cannot be written"):
+        tiny.write_tiny_bundle(tmp_path / "file" / "bundle")
+
+
 # --- archives -------------------------------------------------------------------------------------------
 
 
