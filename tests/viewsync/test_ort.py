@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 import psutil
 import pytest
+from onnx import TensorProto, helper
 
 from viewsync.bundle import Bundle
 from viewsync.errors import BundleError, UserError
@@ -69,6 +70,21 @@ def test_nodes_can_be_asked_where_they_run(bundle: Bundle) -> None:
 def test_cuda_without_cuda_is_refused_and_says_what_to_install(bundle: Bundle) -> None:
     with pytest.raises(UserError, match="onnxruntime-gpu"):
         open_session(bundle.encoder_bytes, "cuda", threads=1)
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" not in ort.get_available_providers(), reason="this onnxruntime has no CUDA"
+)
+def test_cuda_refuses_a_graph_with_a_node_for_the_cpu_and_names_it(bundle: Bundle) -> None:
+    # Unique has no CUDA kernel; Relu has one.
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Unique", ["r"], ["y"])]
+    graph = helper.make_graph(nodes, "g", [value], [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    with pytest.raises(UserError, match="Unique"):
+        open_session(model.SerializeToString(), "cuda", threads=1)
+    assert running_on(open_session(bundle.encoder_bytes, "cuda", threads=1)) == "cuda"
 
 
 @needs_cpu_build
