@@ -57,7 +57,10 @@ def answer_again(bundle: Bundle, prediction: Prediction, frames: Mapping[str, Im
     }
     others = (view for view in entries if view != prediction.reference)
     fusion = Fusion(bundle, (prediction.synchroniser,))
-    return fusion.predict(Snapshot(prediction.seq, entries), (prediction.reference, *others))
+    unknown = [
+        view for view in entries if any(f"{view}: offset too uncertain" in why for why in prediction.reasons)
+    ]
+    return fusion.predict(Snapshot(prediction.seq, entries), (prediction.reference, *others), unknown)
 
 
 def _entry(bundle: Bundle, prediction: Prediction, report: ViewReport, frame: Image) -> Entry:
