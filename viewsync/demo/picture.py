@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.camera import Camera
-from calib.ground import GroundGrid
 from edge.extractor import FeatureExtractor
 from hub.buffer import Entry, Snapshot
 from hub.fusion import Fusion, FusionOutputs
@@ -32,8 +31,9 @@ Image = NDArray[np.uint8]
 _MARGIN, _BAR = 8, 22
 _GROUND_HEIGHT = 456
 _INK, _PAPER, _ARROW, _TRUTH = (235, 235, 235), (24, 26, 30), (80, 220, 255), (255, 255, 255)
-# A cell's flow is drawn where its match is a peak among its neighbours and at least this sure.
-_SURE = 0.3
+# A cell's flow is drawn where the match is at least this sure, and the density within a step holds at least so
+# much of a person.
+_SURE, _SOMEBODY, _STEP_M = 0.3, 0.3, 1.0
 
 
 def frames_of(prediction: Prediction, truth: Truth, renderers: Mapping[str, Renderer]) -> dict[str, Image]:
@@ -92,7 +92,7 @@ def draw(
         frame = frames.get(report.view)
         panel = np.full((camera.height, camera.width, 3), 48, np.uint8) if frame is None else frame.copy()
         if report.view in outputs.slots and report.used:
-            _draw_flow(panel, camera, prediction.grid, outputs, outputs.slots.index(report.view))
+            _draw_flow(panel, camera, prediction, outputs, outputs.slots.index(report.view))
         panels.append(_titled(panel, _title(prediction, report)))
     top = _beside(panels)
     reference_s = truth.reference_s(prediction)
@@ -131,13 +131,20 @@ def _title(prediction: Prediction, report: ViewReport) -> str:
     return f"{report.view}: {report.offset_ns * 1e-9:+.2f} s{warp}"
 
 
-def _draw_flow(panel: Image, camera: Camera, grid: GroundGrid, outputs: FusionOutputs, slot: int) -> None:
+def _draw_flow(
+    panel: Image, camera: Camera, prediction: Prediction, outputs: FusionOutputs, slot: int
+) -> None:
     """Arrows from where someone stands in this frame to where they stood when the reference was taken."""
     if slot == 0 or outputs.flow_m is None or outputs.match is None:
         return
-    match = outputs.match[slot]
-    peaks = (match >= _SURE) & (match >= cv2.dilate(match, np.ones((3, 3))))
-    then = grid.coarser(grid.rows // match.shape[0]).centres()[peaks]
+    match, grid = outputs.match[slot], prediction.grid
+    factor = grid.rows // match.shape[0]
+    step = round(_STEP_M / grid.cell_m)
+    around = np.asarray(cv2.boxFilter(prediction.density, -1, (step, step), normalize=False))
+    somebody = around.reshape(match.shape[0], factor, match.shape[1], factor).max(axis=(1, 3))
+    weight = match * somebody
+    peaks = (match >= _SURE) & (somebody >= _SOMEBODY) & (weight >= cv2.dilate(weight, np.ones((3, 3))))
+    then = grid.coarser(factor).centres()[peaks]
     now = then + outputs.flow_m[slot][peaks]
     ends = [camera.project(np.pad(places, ((0, 0), (0, 1)))) for places in (now, then)]
     for start, end in zip(*ends, strict=True):
@@ -175,7 +182,7 @@ def _facts(prediction: Prediction, places: NDArray[np.float64], score: Score) ->
         ("frame to where they stood in the reference's instant", 0.42),
         ("(computed again for this picture, from the same frames)", 0.42),
     ]
-    image = np.full((_GROUND_HEIGHT + _BAR, 420, 3), _PAPER, np.uint8)
+    image = np.full((_GROUND_HEIGHT + _BAR, 460, 3), _PAPER, np.uint8)
     y = _BAR
     for text, size in lines:
         y += round(44 * size)
@@ -191,10 +198,7 @@ def _titled(panel: Image, title: str) -> Image:
 
 def _beside(panels: list[Image]) -> Image:
     height = max(panel.shape[0] for panel in panels)
-    framed = [
-        np.pad(panel, ((_MARGIN, _MARGIN + height - panel.shape[0]), (_MARGIN, 0), (0, 0)))
-        for panel in panels
-    ]
+    framed = [np.pad(panel, ((_MARGIN, height - panel.shape[0]), (_MARGIN, 0), (0, 0))) for panel in panels]
     return np.concatenate(framed, axis=1)
 
 
@@ -202,4 +206,4 @@ def _stack(top: Image, ground: Image, facts: Image) -> Image:
     below = _beside([ground, facts])
     width = max(top.shape[1], below.shape[1]) + _MARGIN
     rows = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in (top, below)]
-    return np.concatenate(rows)
+    return np.pad(np.concatenate(rows), ((0, _MARGIN), (0, 0), (0, 0)))

@@ -32,7 +32,8 @@ from viewsync.sim.scenes import SimScene, load
 
 _log = logging.getLogger(__name__)
 
-DEMO_BUNDLE = Path(__file__).with_name("bundle")
+# In the repository, beside the packages: the demo runs from a clone.
+DEMO_BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "plaza"
 
 _WAIT_S = 0.25
 _COUNTERS_EVERY_S = 3.0
