@@ -131,6 +131,8 @@ class HubSocket:
                     "the hub does not know this agent's key; add it to the hub's allow-list "
                     "(`viewsync keys make --agent …`) and restart the hub",
                 )
+            case zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+                return Change("refused", self._why())  # libzmq gives up after this too
         self._broken_handshakes += 1
         # One may be a hub that stopped just then.
         return Change("refused", self._why()) if self._broken_handshakes >= _BROKEN_HANDSHAKES else None

@@ -25,6 +25,12 @@ def video() -> ModuleType:
     return _support("video")
 
 
+@pytest.fixture(scope="session")
+def peers() -> ModuleType:
+    """tests/support/peers.py: a hub that is a real ROUTER, and a slow link to it."""
+    return _support("peers")
+
+
 @pytest.fixture
 def counts() -> EdgeCounts:
     return EdgeCounts(CollectorRegistry())
