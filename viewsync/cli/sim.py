@@ -45,9 +45,14 @@ def _default_signals() -> Iterator[None]:
 
 
 @command.command()
-@click.option("--scene", default="plaza", show_default=True, help="A built-in scene, or a scene.yaml.")
+@click.option(
+    "--scene", default="plaza", show_default=True, help="plaza, a scene.yaml, or pets2009 (real cameras)."
+)
 @click.option("--view", required=True, help="Which of the scene's cameras to be.")
 @click.option("--people", type=click.IntRange(1), default=40, show_default=True, help="Size of the crowd.")
+@click.option(
+    "--tracks", metavar="SEQUENCE", help="Instead of a crowd, PETS2009's real people, such as S2L1."
+)
 @click.option("--seed", type=click.IntRange(0), required=True, help="Which crowd; same seed, same pictures.")
 @click.option(
     "--epoch-ns",
@@ -102,6 +107,7 @@ def camera(
     scene: str,
     view: str,
     people: int,
+    tracks: str | None,
     seed: int,
     epoch_ns: int | None,
     fps: float,
@@ -119,15 +125,17 @@ def camera(
     one is there. Capture times in the sender reports come from the camera's own clock, which may be wrong.
     """
     from viewsync.errors import ConfigError
+    from viewsync.sim import pets2009
     from viewsync.sim.camera_clock import CameraClock, FrameSchedule
     from viewsync.sim.crowd import Crowd
     from viewsync.sim.live import RtspPush, SimulatedCamera
     from viewsync.sim.render import Renderer
     from viewsync.sim.rtsp_server import RtspServed
-    from viewsync.sim.scenes import load
+    from viewsync.sim.scenes import from_scene, load
+    from viewsync.sim.track_crowd import TrackCrowd
 
     stop = stopping()
-    place = load(scene)
+    place = from_scene(pets2009.scene(pets2009.data_folder())) if scene == "pets2009" else load(scene)
     if view not in place.scene.cameras:
         known = ", ".join(place.scene.cameras)
         raise ConfigError(f"--view {view}: scene {place.scene.name} has no such camera; it has {known}")
@@ -137,7 +145,11 @@ def camera(
     except ValueError as error:
         raise ConfigError(f"{error}; correct the option") from error
     renderer = Renderer(place, view, seed)
-    crowd = Crowd(place.walk_area, people, seed, place.obstacles)
+    crowd: Crowd | TrackCrowd
+    if tracks is None:
+        crowd = Crowd(place.walk_area, people, seed, place.obstacles)
+    else:
+        crowd = TrackCrowd(pets2009.tracks(pets2009.data_folder(), tracks), seed)
     lens = renderer.camera
     stream = (RtspServed if server else RtspPush)(url, lens.width, lens.height, fps)
     epoch_ns = time.time_ns() if epoch_ns is None else epoch_ns

@@ -31,8 +31,8 @@ Image = NDArray[np.uint8]
 _MARGIN, _BAR = 8, 22
 _GROUND_HEIGHT = 456
 _INK, _PAPER, _ARROW, _TRUTH = (235, 235, 235), (24, 26, 30), (80, 220, 255), (255, 255, 255)
-# A cell's flow is drawn where the match is at least this sure, and the density within a step holds at least so
-# much of a person.
+# A cell's flow is drawn where the match is at least this sure, and the density within a step holds at least
+# so much of a person.
 _SURE, _SOMEBODY, _STEP_M = 0.3, 0.3, 1.0
 
 
