@@ -39,7 +39,9 @@ class Appearance:
 
 @dataclass(frozen=True, slots=True)
 class CrowdState:
-    """N people at one instant: ids (N,), ground positions (N, 2) m, heading (N,) rad, speed (N,) m/s, gait phase (N,) rad."""
+    """N people at one instant: ids (N,), places on the ground (N, 2) m, heading (N,) rad, speed (N,) m/s and
+    gait phase (N,) rad.
+    """
 
     t_s: float
     ids: NDArray[np.int64]
@@ -95,10 +97,10 @@ def make_appearance(people: int, rng: np.random.Generator) -> Appearance:
 
 
 class Crowd:
-    """`people` walkers in the rectangle `area` (x0, y0, x1, y1 in metres) among round `obstacles` ((x, y, radius), …).
+    """`people` walkers in the rectangle `area`, (x0, y0, x1, y1) m, among round `obstacles` (x, y, radius).
 
     Motion is a small social-force model (Helbing & Molnár 1995): everybody is drawn to a goal at a preferred
-    speed, pushed off neighbours and obstacles, rests now and then; about half walk in groups that share goals.
+    speed, pushed off neighbours and obstacles, rests now and then; about half walk in groups with one goal.
     """
 
     def __init__(
@@ -136,7 +138,7 @@ class Crowd:
         self._remember()
 
     def state(self, t_s: float) -> CrowdState:
-        """The crowd at `t_s` seconds (≥ 0). Raises ValueError for a time further back than the history kept."""
+        """The crowd at `t_s` seconds (≥ 0). Raises ValueError for a time before the history kept."""
         if t_s < 0:
             raise ValueError(f"the crowd starts at 0 s, asked for {t_s:.3f} s")
         index = int(t_s / STEP_S)

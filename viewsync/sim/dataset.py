@@ -1,7 +1,8 @@
 """Snapshots of simulated crowds on disk: frames that went through the video codec, and the truth about them.
 
-One crowd is one pair of files, `<seed>.npy` (frames, uint8 [V, F, H, W, 3], RGB) and `<seed>.npz` (truth). Each view has
-its own capture times, so training pairs frames at any offset. Making a set is resumable: finished crowds are kept.
+One crowd is one pair of files, `<seed>.npy` (frames, uint8 [V, F, H, W, 3], RGB) and `<seed>.npz` (truth).
+Each view has its own capture times, so training pairs frames at any offset. Making a set is resumable:
+finished crowds are kept.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from viewsync.sim.crowd import Crowd
 from viewsync.sim.render import Renderer
 from viewsync.sim.scenes import SimScene, load
 
-# Seeds of crowds by use. A demo draws its seed outside the training and test ranges, so that it shows what nobody has seen.
-TRAIN_SEEDS = range(0, 100_000)
+# Seeds of crowds by use. A demo draws its seed outside training and test: it shows what nobody has seen.
+TRAIN_SEEDS = range(100_000)
 TEST_SEEDS = range(100_000, 101_000)
 DEMO_SEEDS = range(1_000_000, 2_000_000_000)
 
@@ -31,8 +32,11 @@ SEEN_SHARE, SEEN_PIXELS = 0.25, 30
 
 @dataclass(frozen=True, slots=True)
 class CrowdTruth:
-    """Truth about one crowd's frames: capture times (V, F) s, ground positions (V, F, N, 2) m at those times, and whether
-    each person is seen in that frame (V, F, N); `views` names the rows."""
+    """Truth about one crowd's frames; `views` names the rows.
+
+    times_s (V, F): capture times. xy (V, F, N, 2): places on the ground at those times, metres. seen
+    (V, F, N): whether the person is seen in that frame.
+    """
 
     views: tuple[str, ...]
     times_s: NDArray[np.float64]
@@ -53,8 +57,11 @@ def crowd_size(seed: int, low: int = 15, high: int = 85) -> int:
 def make_crowd(
     scene: SimScene, seed: int, frames: int = 12, interval_s: float = 1.0, people: int | None = None
 ) -> tuple[NDArray[np.uint8], CrowdTruth]:
-    """Render one crowd: `frames` per view, about `interval_s` apart with a phase and jitter of each view's own, every
-    view's frames in one H.264 stream as a live camera would send them."""
+    """Render one crowd: `frames` per view, about `interval_s` apart with the view's own phase and jitter.
+
+    Returns frames (V, F, H, W, 3) uint8 RGB, each view's sent through one H.264 stream as a live camera would
+    do, and the truth. Same scene and seed: same pixels.
+    """
     crowd = Crowd(scene.walk_area, people or crowd_size(seed), seed, scene.obstacles)
     rng = np.random.default_rng([seed, 0x74696D65])
     views = tuple(scene.scene.cameras)
@@ -77,7 +84,7 @@ def make_crowd(
 
 
 def save_crowd(folder: Path, seed: int, frames: NDArray[np.uint8], truth: CrowdTruth) -> None:
-    """Write one crowd; the truth file comes last and is moved into place, so its presence means the crowd is whole."""
+    """Write one crowd. The truth comes last and is moved into place: where it is, the crowd is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / f"{seed:06d}.npy", frames)
     part = folder / f"{seed:06d}.part.npz"
@@ -108,7 +115,7 @@ def make_set(
     workers: int = 2,
     done: Callable[[int], None] | None = None,
 ) -> None:
-    """Make the crowds of `seeds` that are not in `folder` yet, on `workers` processes; `done(seed)` after each."""
+    """Make the crowds of `seeds` that `folder` lacks, on `workers` processes; `done(seed)` after each."""
     folder.mkdir(parents=True, exist_ok=True)
     missing = [s for s in seeds if not (folder / f"{s:06d}.npz").exists()]
     if workers <= 1:

@@ -1,7 +1,8 @@
-"""Draws a crowd as one camera sees it: ground, shadows, props and people in depth order, then the camera's own looks.
+"""Draws a crowd as one camera sees it: ground, shadows, props and people in depth order, then the camera's
+own looks.
 
-Everything static is drawn once when the renderer is made. People are articulated figures (`viewsync.sim.body`) drawn
-at twice the resolution and averaged down. Same scene, view and seed: same pixels.
+Everything static is drawn once when the renderer is made. People are articulated figures
+(`viewsync.sim.body`) drawn at twice the resolution and averaged down. Same scene, view and seed: same pixels.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from calib.camera import Camera
 from viewsync.sim.body import Joint, joints
 from viewsync.sim.crowd import Appearance, CrowdState
+from viewsync.sim.figure import Canvas, draw_person
 from viewsync.sim.scenes import Box, SimScene
 from viewsync.sim.texture import ground_texture
 
@@ -26,7 +28,9 @@ _NOISE_POOL = 4
 
 @dataclass(frozen=True, slots=True)
 class CameraLook:
-    """What a cheap camera does to light: gain per channel, contrast exponent, blur and noise in pixels and grey levels."""
+    """What a cheap camera does to light: gain per channel, contrast exponent, blur and noise in pixels and
+    grey levels.
+    """
 
     gain: tuple[float, float, float]
     gamma: float
@@ -49,7 +53,8 @@ class CameraLook:
     def table(self) -> Image:
         """Lookup table (256, 1, 3) uint8 of exposure, white balance and contrast."""
         level = (np.arange(256) / 255.0) ** self.gamma
-        return np.clip(255.0 * level[:, None, None] * np.array(self.gain), 0, 255).astype(np.uint8)
+        table: Image = np.clip(255.0 * level[:, None, None] * np.array(self.gain), 0, 255).astype(np.uint8)
+        return table
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,9 @@ class _Layer:
 
 
 class Renderer:
-    """Renders one view of a simulated scene. `seed` chooses ground texture detail, lighting and the camera's looks."""
+    """Renders one view of a simulated scene. `seed` chooses ground texture detail, lighting and the camera's
+    looks.
+    """
 
     def __init__(self, scene: SimScene, view: str, seed: int) -> None:
         camera = scene.scene.cameras[view]
@@ -86,7 +93,9 @@ class Renderer:
         self._noise_seed = seed
 
     def render(self, state: CrowdState, looks: Appearance) -> Image:
-        """The picture (height, width, 3) uint8 RGB of `state`; one value of (scene, view, seed, state) is one picture."""
+        """The picture (height, width, 3) uint8 RGB of `state`; one value of (scene, view, seed, state) is one
+        picture.
+        """
         body = joints(state, looks)
         pixels, depth = self._big.project(body), self._big.depth(body)
         shown = _in_front(pixels, depth, self._big)
@@ -101,13 +110,14 @@ class Renderer:
         pick = np.random.default_rng([self._noise_seed, int(state.t_s * 1000)]).integers(0, 1 << 30, 3)
         noise = self._noise[pick[0] % _NOISE_POOL]
         noise = np.roll(noise, (int(pick[1]) % noise.shape[0], int(pick[2]) % noise.shape[1]), (0, 1))
-        return cv2.add(small, noise, dtype=cv2.CV_8U)  # saturating
+        return cv2.add(small, noise, dtype=cv2.CV_8U).astype(np.uint8, copy=False)  # saturating
 
     def visible_pixels(
         self, state: CrowdState, looks: Appearance
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Per person (N,): silhouette pixels that reach the sensor, and the whole silhouette's pixels had nothing hidden
-        it and the sensor been large enough. Both at output resolution."""
+        """Per person (N,): silhouette pixels that reach the sensor, and the whole silhouette's pixels had
+        nothing hidden it and the sensor been large enough. Both at output resolution.
+        """
         camera = self.camera
         body = joints(state, looks)
         pixels, depth = camera.project(body), camera.depth(body)
@@ -116,27 +126,29 @@ class Renderer:
         self._draw_all(labels, pixels, depth, shown, looks, np.arange(1, len(body) + 1))
         count = np.bincount(labels.ravel(), minlength=len(body) + 2)[1 : len(body) + 1]
         whole = np.zeros(len(body), np.int64)
-        for i in np.flatnonzero(shown):
+        for i in np.flatnonzero(shown).tolist():
             corner = np.floor(pixels[i].min(axis=0)) - 12
             extent = np.ceil(pixels[i].max(axis=0) - corner).astype(int) + 24
             if extent.max() > 1200:
                 continue
             alone = np.zeros((extent[1], extent[0]), np.uint8)
             scale = camera.K[1, 1] / max(float(depth[i, Joint.PELVIS]), 0.3)
-            _draw_person(alone, pixels[i] - corner, scale, looks, i, 1)
+            draw_person(alone, pixels[i] - corner, scale, looks, i, 1)
             whole[i] = cv2.countNonZero(alone)
         return count, np.maximum(whole, count)
 
     def _draw_all(
         self,
-        canvas: NDArray[np.generic],
+        canvas: Canvas,
         pixels: Floats,
         depth: Floats,
         shown: NDArray[np.bool_],
         looks: Appearance,
         labels: NDArray[np.int64] | None,
     ) -> None:
-        """Painter's algorithm over people and props, far to near. With `labels`, person i is painted as labels[i]."""
+        """Painter's algorithm over people and props, far to near. With `labels`, person i is painted as
+        labels[i].
+        """
         far = depth[:, Joint.PELVIS]
         order: list[tuple[float, int]] = [(float(far[i]), int(i)) for i in np.flatnonzero(shown)]
         order += [(layer.depth, -1 - k) for k, layer in enumerate(self._layers)]
@@ -144,7 +156,7 @@ class Renderer:
         for distance, index in sorted(order, reverse=True):
             if index >= 0:
                 flat = None if labels is None else int(labels[index])
-                _draw_person(canvas, pixels[index], focal / max(distance, 0.3), looks, index, flat)
+                draw_person(canvas, pixels[index], focal / max(distance, 0.3), looks, index, flat)
                 continue
             layer = self._layers[-1 - index]
             if labels is None:
@@ -202,18 +214,15 @@ class Renderer:
             else (slice(0, 1), slice(0, 1))
         )
         shadow = corners[4:] - corners[4:, 2:] / self._sun[2] * self._sun
-        outline = cv2.convexHull(
-            np.round(np.clip(camera.project(np.concatenate([corners[:4], shadow])), -4000, 4000)).astype(
-                np.int32
-            )
-        )
+        touched = np.clip(camera.project(np.concatenate([corners[:4], shadow])), -4000, 4000)
+        hull = cv2.convexHull(np.round(touched).astype(np.int32)).astype(np.int32, copy=False)
         base = np.array([box.x, box.y, 0.9])
         return _Layer(
             float(camera.depth(base)),
             window,
             full[window].copy(),
             mask[window].copy(),
-            outline.reshape(-1, 2),
+            hull.reshape(-1, 2),
         )
 
 
@@ -223,80 +232,15 @@ def _box_corners(box: Box) -> Floats:
     cos, sin = np.cos(box.yaw_rad), np.sin(box.yaw_rad)
     flat = half @ np.array([[cos, sin], [-sin, cos]]) + (box.x, box.y)
     low = np.column_stack([flat, np.full(4, box.base_m)])
-    return np.concatenate([low, low + (0.0, 0.0, box.height)])
+    return np.concatenate([low, low + np.array([0.0, 0.0, box.height])])
 
 
 def _in_front(pixels: Floats, depth: Floats, camera: Camera) -> NDArray[np.bool_]:
-    """Who can touch the picture at all: every joint in front of the camera and the bounding box near the sensor."""
+    """Who can touch the picture at all: every joint in front of the camera and the bounding box near the
+    sensor.
+    """
     with np.errstate(invalid="ignore"):
         low, high = pixels.min(axis=1), pixels.max(axis=1)
         near = (high > -40).all(axis=1) & (low[:, 0] < camera.width + 40) & (low[:, 1] < camera.height + 40)
-        return near & (depth.min(axis=1) > 0.6) & np.isfinite(pixels).all(axis=(1, 2))
-
-
-def _draw_person(
-    canvas: NDArray[np.generic],
-    joint_px: Floats,
-    scale: float,
-    looks: Appearance,
-    index: int,
-    flat: int | None,
-) -> None:
-    """One figure: joint pixels (17, 2), `scale` pixels per metre at its distance; `flat` paints it in one value."""
-    p = np.round(joint_px).astype(int).tolist()
-
-    def paint(colour: Floats, shade: float = 1.0) -> tuple[int, ...]:
-        return (flat,) if flat is not None else tuple(min(255, int(c * shade)) for c in colour)
-
-    def thick(metres: float) -> int:
-        return max(1, round(metres * scale))
-
-    trousers, shoes, top, skin = looks.bottom[index], looks.shoes[index], looks.top[index], looks.skin[index]
-    girth = float(looks.girth[index])
-    left_first = joint_px[Joint.LEFT_HIP, 1] < joint_px[Joint.RIGHT_HIP, 1]
-    legs = (
-        (Joint.LEFT_HIP, Joint.LEFT_KNEE, Joint.LEFT_ANKLE, Joint.LEFT_TOE),
-        (Joint.RIGHT_HIP, Joint.RIGHT_KNEE, Joint.RIGHT_ANKLE, Joint.RIGHT_TOE),
-    )
-    arms = (
-        (Joint.LEFT_SHOULDER, Joint.LEFT_ELBOW, Joint.LEFT_HAND),
-        (Joint.RIGHT_SHOULDER, Joint.RIGHT_ELBOW, Joint.RIGHT_HAND),
-    )
-    for n, (hip, knee, ankle, toe) in enumerate(legs if left_first else legs[::-1]):
-        tone = paint(trousers, 0.85 + 0.2 * n)
-        cv2.line(canvas, p[hip], p[knee], tone, thick(0.165 * girth))
-        cv2.line(canvas, p[knee], p[ankle], tone, thick(0.12 * girth))
-        cv2.line(canvas, p[ankle], p[toe], paint(shoes), thick(0.09))
-    far, near = arms if left_first else arms[::-1]
-    _draw_arm(canvas, p, far, paint(top, 0.8), paint(skin, 0.9), thick(0.095 * girth))
-    torso = np.array(
-        [p[Joint.LEFT_SHOULDER], p[Joint.RIGHT_SHOULDER], p[Joint.RIGHT_HIP], p[Joint.LEFT_HIP]], np.int32
-    )
-    cv2.line(canvas, p[Joint.NECK], p[Joint.PELVIS], paint(top), thick(0.24 * girth))
-    cv2.fillConvexPoly(canvas, cv2.convexHull(torso), paint(top, 1.05))
-    if looks.coat[index]:
-        hem = (
-            (joint_px[Joint.LEFT_KNEE] + joint_px[Joint.RIGHT_KNEE]) / 2 * 0.6 + joint_px[Joint.PELVIS] * 0.4
-        ).round()
-        cv2.line(canvas, p[Joint.PELVIS], hem.astype(int).tolist(), paint(top, 0.95), thick(0.3 * girth))
-    if looks.bag[index]:
-        cv2.circle(canvas, p[Joint.LEFT_HIP], thick(0.14), paint(looks.bag_colour[index]), -1)
-    _draw_arm(canvas, p, near, paint(top, 0.92), paint(skin), thick(0.095 * girth))
-    cv2.line(canvas, p[Joint.NECK], p[Joint.HEAD], paint(skin, 0.9), thick(0.1))
-    cv2.circle(canvas, p[Joint.HEAD], thick(0.105), paint(skin), -1)
-    crown = (joint_px[Joint.HEAD] - (0.0, 0.045 * scale)).round().astype(int).tolist()
-    cv2.circle(canvas, crown, thick(0.09), paint(looks.hair[index]), -1)
-
-
-def _draw_arm(
-    canvas: NDArray[np.generic],
-    p: list[list[int]],
-    arm: tuple[Joint, Joint, Joint],
-    sleeve: tuple[int, ...],
-    skin: tuple[int, ...],
-    thickness: int,
-) -> None:
-    shoulder, elbow, hand = arm
-    cv2.line(canvas, p[shoulder], p[elbow], sleeve, thickness)
-    cv2.line(canvas, p[elbow], p[hand], sleeve, max(1, int(thickness * 0.85)))
-    cv2.circle(canvas, p[hand], max(1, thickness // 2), skin, -1)
+        ahead: NDArray[np.bool_] = near & (depth.min(axis=1) > 0.6) & np.isfinite(pixels).all(axis=(1, 2))
+        return ahead

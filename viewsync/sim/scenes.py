@@ -1,7 +1,7 @@
 """Scenes to simulate: calibrated cameras, the ground people are counted on, and what stands in the way.
 
-`plaza` is the project's own scene. Any `scene.yaml` can be simulated too: its cameras are real, the ground gets a
-neutral texture and there are no props.
+`plaza` is the project's own scene. Any `scene.yaml` can be simulated too: its cameras are real, the ground
+gets a neutral texture and there are no props.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from calib.camera import Camera
 from calib.ground import GroundGrid
 from calib.scene import Scene, load_scene
 
-# Heights above the ground at which columns are sampled, metres: ankle, knee, hip, chest, head, above the head.
+# Heights above the ground at which columns are sampled, metres: ankle, knee, hip, chest, head, above it.
 COLUMN_HEIGHTS_M = (0.1, 0.45, 0.85, 1.2, 1.5, 1.75)
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A static prop: a box on the ground, centre (x, y), size (length, width, height) in metres, turned by `yaw_rad`."""
+    """A static prop: a box with its centre at (x, y), sides in metres, turned by `yaw_rad`, standing on the
+    ground or `base_m` above it.
+    """
 
     name: str
     x: float
@@ -45,7 +47,9 @@ class SimScene:
 
     @property
     def obstacles(self) -> tuple[tuple[float, float, float], ...]:
-        """Round stand-ins (x, y, radius) for the props, for the crowd's avoidance: long boxes become rows of circles."""
+        """Round stand-ins (x, y, radius) for the props, for the crowd's avoidance: long boxes become rows of
+        circles.
+        """
         circles: list[tuple[float, float, float]] = []
         for box in self.props:
             if box.base_m > 1.9:
@@ -70,7 +74,9 @@ def look_at(
     size: tuple[int, int],
     distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0),
 ) -> Camera:
-    """A level camera at `centre` whose optical axis meets `target` (world metres); principal point in the middle."""
+    """A level camera at `centre` whose optical axis meets `target` (world metres); principal point in the
+    middle.
+    """
     eye, aim = np.array(centre), np.array(target)
     forward = (aim - eye) / np.linalg.norm(aim - eye)
     right = np.cross(forward, (0.0, 0.0, 1.0))
@@ -89,7 +95,9 @@ def look_at(
 
 
 def plaza() -> SimScene:
-    """Three cheap cameras around a 20 × 15 m plaza with a kiosk, a van, hedges, a board and pillars in the way."""
+    """Three cheap cameras around a 20 × 15 m plaza with a kiosk, a van, hedges, a board and pillars in the
+    way.
+    """
     size, lens = (384, 288), (-0.11, 0.02, 0.0, 0.0, 0.0)
     cameras = {
         "north": look_at((6.2, 19.6, 4.9), (9.8, 9.0, 0.0), 285.0, size, lens),
@@ -135,5 +143,5 @@ def from_scene(scene: Scene, margin_m: float = 1.8) -> SimScene:
 
 
 def load(name_or_path: str) -> SimScene:
-    """`plaza`, or the path of a `scene.yaml`. Raises `calib.errors.CalibError` when the file cannot be read."""
+    """`plaza`, or the path of a `scene.yaml`. Raises `calib.errors.CalibError` where it cannot be read."""
     return plaza() if name_or_path == "plaza" else from_scene(load_scene(Path(name_or_path)))

@@ -1,4 +1,6 @@
-"""The ground and what lies beyond it, seen once per camera: paving with joints, stains and wear; a wall and sky behind."""
+"""The ground and what lies beyond it, seen once per camera: paving with joints, stains and wear; a wall and
+sky behind.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ _LATTICE = 256
 
 
 def ground_texture(camera: Camera, seed: int) -> Image:
-    """The empty ground (height, width, 3) uint8 RGB as `camera` sees it: 0.6 m paving stones near, asphalt far off.
+    """The empty ground (height, width, 3) uint8 RGB as `camera` sees it: 0.6 m paving stones near, asphalt
+    far off.
 
     The same seed gives the same ground to every camera, so that views agree on what is painted on it.
     """
@@ -22,7 +25,7 @@ def ground_texture(camera: Camera, seed: int) -> Image:
     world = camera.back_project(np.stack([column, row], axis=-1).astype(np.float64))
     x, y = np.nan_to_num(world[..., 0], nan=1e4), np.nan_to_num(world[..., 1], nan=1e4)
     stone = rng.normal(0.0, 7.0, (_LATTICE, _LATTICE))
-    stain = cv2.GaussianBlur(rng.normal(0.0, 1.0, (_LATTICE, _LATTICE)), (0, 0), 3.0)
+    stain = cv2.GaussianBlur(rng.normal(0.0, 1.0, (_LATTICE, _LATTICE)), (0, 0), 3.0).astype(np.float64)
     stain *= 11.0 / stain.std()
     base = rng.uniform(112.0, 150.0) * np.array([1.0, rng.uniform(0.97, 1.0), rng.uniform(0.92, 0.99)])
     column_i, row_i = np.floor(x / 0.6).astype(int) % _LATTICE, np.floor(y / 0.6).astype(int) % _LATTICE
@@ -37,7 +40,8 @@ def ground_texture(camera: Camera, seed: int) -> Image:
     wall = np.array([118.0, 114.0, 110.0]) + 9.0 * np.sin(column * 0.05)[..., None] - 0.06 * row[..., None]
     picture = np.where(beyond[..., None], wall, picture)
     fine = rng.normal(0.0, 3.0, picture.shape[:2])[..., None]
-    return np.clip(picture + fine, 0, 255).astype(np.uint8)
+    ground: Image = np.clip(picture + fine, 0, 255).astype(np.uint8)
+    return ground
 
 
 def _smooth(

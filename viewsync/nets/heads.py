@@ -1,0 +1,90 @@
+"""Fusion U and decoder D: synchronised ground features of any subset of views to a density map (`masked`
+fusion).
+
+Shape letters: B batch, V views (slot 0 the reference), D channels, Hm Wm matching grid, Hg = 2·Hm, Wg = 2·Wm
+ground grid.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from viewsync.nets.synchronisers import Synchronised, Timing
+
+
+class MaskedFusion(nn.Module):
+    """The reference marked, the other views pooled symmetrically; absent views change nothing.
+
+    Returns (B, 3·D + 3, Hm, Wm): reference, sum and maximum over the others, where the reference looks, how
+    many others look there and how many are present.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(nn.Conv2d(2 * width + 6, width, 3, padding=1), nn.ReLU(inplace=True))
+
+    def forward(
+        self, reference: Tensor, synchronised: Synchronised | None, looks: Tensor, timing: Timing
+    ) -> Tensor:
+        """reference (B, D, Hm, Wm), looks (B, V, Hm, Wm) as 0 or 1; None fuses the reference alone."""
+        nothing = reference * 0.0
+        if synchronised is None:
+            flat = nothing[:, :1]
+            return torch.cat([reference, nothing, nothing, looks[:, :1], flat, flat], dim=1)
+        batch, others = synchronised.warped.shape[:2]
+        present = timing.present[:, 1:].reshape(batch, others, 1, 1, 1)
+        known = timing.known[:, 1:].reshape(batch, others, 1, 1, 1)
+        distance = timing.offset_s[:, 1:].abs().reshape(batch, others, 1, 1, 1) * known / 3.0
+        like = torch.ones_like(synchronised.warped[:, :, :1])
+        stacked = torch.cat(
+            [
+                synchronised.warped,
+                synchronised.unmoved,
+                synchronised.evidence,
+                looks[:, 1:].unsqueeze(2),
+                distance * like,
+                known * like,
+            ],
+            dim=2,
+        )
+        mixed = self.mix(stacked.flatten(0, 1)).unflatten(0, (batch, others)) * present
+        seen_by = (looks[:, 1:] * present[:, :, 0]).sum(dim=1, keepdim=True)
+        attending = present.sum(dim=1)[:, :, 0, 0].reshape(batch, 1, 1, 1) * torch.ones_like(seen_by)
+        return torch.cat(
+            [reference, mixed.sum(dim=1), mixed.amax(dim=1), looks[:, :1], seen_by, attending], dim=1
+        )
+
+
+class DensityDecoder(nn.Module):
+    """Fused features (B, F, Hm, Wm) to people per cell of the ground grid (B, Hg, Wg), never negative."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(inplace=True))
+        self.wide = nn.Sequential(nn.Conv2d(width, width, 3, padding=2, dilation=2), nn.ReLU(inplace=True))
+        self.near = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True))
+        self.out = nn.Conv2d(width, 4, 1)
+        nn.init.constant_(self.out.bias, -2.0)  # type: ignore[arg-type]
+
+    def forward(self, fused: Tensor) -> Tensor:
+        x = self.enter(fused)
+        x = x + self.wide(x)
+        x = x + self.near(x)
+        return F.softplus(F.pixel_shuffle(self.out(x), 2)).squeeze(1) * 0.02
+
+
+class FusionHead(nn.Module):
+    """One way to answer: fuse, then decode. Every synchroniser gets one of the same size."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fusion = MaskedFusion(width)
+        self.decoder = DensityDecoder(3 * width + 3, width)
+
+    def forward(
+        self, reference: Tensor, synchronised: Synchronised | None, looks: Tensor, timing: Timing
+    ) -> Tensor:
+        density: Tensor = self.decoder(self.fusion(reference, synchronised, looks, timing))
+        return density

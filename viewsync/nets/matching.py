@@ -1,0 +1,128 @@
+"""Column matching on the ground: who stands at g for the reference, and where did view i see the same person?
+
+All pairs of cells are one matrix product; the walker's motion prior is a distance term added to it; an extra
+"nobody" outcome takes cells that have no partner (empty ground, people the other view does not see).
+
+Shape letters: B batch, P pairs of views, D descriptor length, N ground cells of the matching grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FAR = -1e4
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What the matcher knows about one view: unit descriptors (…, D, N), the score of "nobody here" (…, N),
+    and `inside` (…, N), 1 for cells the view looks at, else 0.
+    """
+
+    descriptor: Tensor
+    nobody: Tensor
+    inside: Tensor
+
+
+class ColumnDescriptor(nn.Module):
+    """Columns above each ground cell to a unit descriptor of who stands there and a "nobody" score.
+
+    columns (B, C·Z, Hg, Wg), inside (B, Z, Hg, Wg) -> `Described` with N = Hg/2 · Wg/2.
+    """
+
+    def __init__(self, channels: int, heights: int, length: int = 32, width: int = 48) -> None:
+        super().__init__()
+        self.reduce = nn.Sequential(nn.Conv2d((channels + 1) * heights, 32, 1), nn.ReLU(inplace=True))
+        self.halve = nn.Sequential(nn.Conv2d(32, width, 4, stride=2, padding=1), nn.ReLU(inplace=True))
+        self.out = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(width, length + 1, 1)
+        )
+
+    def forward(self, columns: Tensor, inside: Tensor) -> Described:
+        x = self.out(self.halve(self.reduce(torch.cat([columns, inside], dim=1))))
+        seen = F.max_pool2d(inside[:, :2].amin(dim=1, keepdim=True), 2)
+        return Described(F.normalize(x[:, :-1].flatten(2), dim=1), x[:, -1].flatten(1), seen.flatten(1))
+
+
+class ColumnMatcher(nn.Module):
+    """Scores of all pairs of cells under a Gaussian motion prior of σ = v·|δ| + σ₀ metres.
+
+    The prior is the paper's (Fig. 3), on the ground instead of along the epipolar line.
+
+    An unknown offset gets a σ of its own, learned like v and σ₀.
+    """
+
+    def __init__(self, walk_m_s: float = 0.9, spread_m: float = 0.45, unknown_m: float = 1.8) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(2.5))
+        self.log_sigma = nn.Parameter(torch.tensor([walk_m_s, spread_m, unknown_m]).log())
+        self.nobody = nn.Parameter(torch.zeros(2))
+
+    def sigma_m(self, offset_s: Tensor, known: Tensor) -> Tensor:
+        """Standard deviation of the prior in metres for offsets (…,) s; `known` (…,) is 1 where the offset
+        counts.
+        """
+        walk, spread, unknown = self.log_sigma.exp().unbind()
+        return known * (walk * offset_s.abs() + spread) + (1.0 - known) * unknown
+
+    def keys(self, view: Described, cells: Tensor, sigma_m: Tensor, first: bool) -> Tensor:
+        """Descriptors (P, D + 4, N) whose inner product with the other side's keys is the score of a pair of
+        cells: similarity, minus squared distance over 2σ², with cells that a view doesn't look at pushed far
+        down.
+
+        cells (P, N, 2) metres, sigma (P,) m; `first` tells which side of the product this is.
+        """
+        steep = (1.0 / (sigma_m * sigma_m)).reshape(-1, 1)
+        own = (-0.5 * steep * cells.square().sum(dim=2) + (1.0 - view.inside) * FAR).unsqueeze(1)
+        one = torch.ones_like(own)
+        place = cells.transpose(1, 2)
+        if not first:
+            return torch.cat([view.descriptor, place, one, own], dim=1)
+        return torch.cat(
+            [view.descriptor * self.log_scale.exp(), place * steep.unsqueeze(2), own, one], dim=1
+        )
+
+    def nobody_score(self, nobody: Tensor) -> Tensor:
+        """Score (…, N) of the "nobody" outcome, from the cell's own view of itself."""
+        return nobody * self.nobody[0].exp() + self.nobody[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Outcome for P pairs: similarity (P, N) that the first view's cell has a partner, flow (P, N, 2) metres
+    from that cell to the partner's place, accounted (P, N) that the second view's cell has a partner in the
+    first.
+    """
+
+    similarity: Tensor
+    flow_m: Tensor
+    accounted: Tensor
+
+
+def match_all(
+    matcher: ColumnMatcher, first: Described, second: Described, sigma_m: Tensor, places_m: Tensor
+) -> Matches:
+    """Match every cell of P pairs of views; places (N, 2) metres, sigma (P,) m.
+
+    The flow is a differentiable arg-max: the mean place under the squared, renormalised match probabilities,
+    which keeps to one of several candidates better than the plain mean. One exponential of the score matrix
+    serves both directions.
+    """
+    places = places_m.unsqueeze(0).expand(sigma_m.shape[0], -1, -1)
+    keys = matcher.keys(first, places, sigma_m, first=True)
+    scores = torch.matmul(keys.transpose(1, 2), matcher.keys(second, places, sigma_m, first=False))
+    peak = scores.amax(dim=2, keepdim=True)
+    # Floored so that nothing underflows into the denormal numbers, which are very slow; e^-38 is nothing.
+    weight = torch.exp((scores - peak).clamp_min(-38.0))
+    total = weight.sum(dim=2)
+    here, there = matcher.nobody_score(first.nobody), matcher.nobody_score(second.nobody)
+    similarity = torch.sigmoid(peak.squeeze(2) + total.log() - here) * first.inside
+    back = torch.matmul(torch.exp(peak.clamp(-38.0, 38.0)).transpose(1, 2), weight).squeeze(1)
+    accounted = torch.sigmoid(back.clamp_min(1e-30).log() - there) * second.inside
+    sharp = weight * weight
+    mean = torch.matmul(sharp, places) / sharp.sum(dim=2, keepdim=True)
+    return Matches(similarity, (mean - places) * similarity.unsqueeze(2), accounted)

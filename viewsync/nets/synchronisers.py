@@ -1,0 +1,191 @@
+"""Where view synchronisation plugs into any model of shape encode → project → fuse → decode.
+
+A *camera-level* synchroniser changes view i's features before projection, a *scene-level* one after it
+(paper, Fig. 2). Both see only features, geometry and offsets, never the encoder, fusion or decoder around
+them.
+
+Shape letters: B batch, V views (slot 0 the reference), D channels, Hm Wm ground rows and columns of the
+matching grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from viewsync.nets.matching import ColumnDescriptor, ColumnMatcher, Described, match_all
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """One snapshot on the ground: `sampled` columns (B, V, C·Z, Hg, Wg), and `inside` (B, V, Z, Hg, Wg), 1
+    where the view looks, else 0.
+    """
+
+    sampled: Tensor
+    inside: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """All (B, V): `present` as 0 or 1, `offset_s` to the reference, `known` 1 where that counts, else 0.
+
+    Where an offset is not known, or the view absent, `offset_s` is 0.
+    """
+
+    present: Tensor
+    offset_s: Tensor
+    known: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Synchronised:
+    """The other views' ground features at the reference's instant, and why to believe it.
+
+    warped, unmoved: (B, V-1, D, Hm, Wm). evidence (B, V-1, 3, Hm, Wm), each in 0..1 or a sum of such: the
+    reference's cell has a partner in view i; view i's cell is accounted for by the reference; and by the
+    other views. flow_m (B, V-1, Hm, Wm, 2): metres (x, y) from the reference's cell to the place in view i.
+    """
+
+    warped: Tensor
+    unmoved: Tensor
+    evidence: Tensor
+    flow_m: Tensor
+
+
+class CameraLevel(Protocol):
+    """Before projection: features (B, V, C, h, w), `fundamental` (B, V, 3, 3) of reference and view i."""
+
+    def __call__(self, features: Tensor, fundamental: Tensor, timing: Timing) -> Tensor: ...
+
+
+class SceneLevel(Protocol):
+    """After projection: `ground` features (B, V, D, Hm, Wm) on cells of `cell_m` metres."""
+
+    def __call__(self, columns: Columns, ground: Tensor, timing: Timing, cell_m: float) -> Synchronised: ...
+
+
+class NoSynchroniser(nn.Module):
+    """Takes every view as if captured with the reference (the paper's BaseU); evidence and flow are zero."""
+
+    def forward(self, columns: Columns, ground: Tensor, timing: Timing, cell_m: float) -> Synchronised:
+        others = ground[:, 1:]
+        evidence = others[:, :, :3] * 0.0
+        flow = torch.stack([evidence[:, :, 0], evidence[:, :, 0]], dim=-1)
+        return Synchronised(others, others, evidence, flow)
+
+
+class ColumnSynchroniser(nn.Module):
+    """Matches columns on the ground and warps view i's ground features by the metric flow found.
+
+    `end_to_end` lets the task's loss reach the matcher through the flow; otherwise the matcher learns from
+    its own loss only, which needs far less memory and time.
+    """
+
+    def __init__(self, channels: int, heights: int, length: int = 32) -> None:
+        super().__init__()
+        self.descriptor = ColumnDescriptor(channels, heights, length)
+        self.matcher = ColumnMatcher()
+        self.end_to_end = False
+
+    def describe(self, columns: Columns) -> Described:
+        """Descriptors of all views: `Described` with leading dimensions (B, V)."""
+        batch, views = columns.sampled.shape[:2]
+        flat = self.descriptor(columns.sampled.flatten(0, 1), columns.inside.flatten(0, 1))
+        return Described(
+            flat.descriptor.unflatten(0, (batch, views)),
+            flat.nobody.unflatten(0, (batch, views)),
+            flat.inside.unflatten(0, (batch, views)),
+        )
+
+    def forward(self, columns: Columns, ground: Tensor, timing: Timing, cell_m: float) -> Synchronised:
+        described = self.describe(columns)
+        with torch.set_grad_enabled(self.end_to_end and torch.is_grad_enabled()):
+            return self.synchronise(described, ground, timing, cell_m)
+
+    def synchronise(
+        self, described: Described, ground: Tensor, timing: Timing, cell_m: float
+    ) -> Synchronised:
+        """Match the reference against every other view, and the other views among themselves, then warp."""
+        batch, views, _, rows, columns = ground.shape
+        others = views - 1
+        places = ground_places(rows, columns, cell_m, ground)
+
+        def pick(view: Described, index: Tensor, present: Tensor) -> Described:
+            """Rows `index` (P,) of the flattened (B, V) views; an absent view looks nowhere."""
+            flat = Described(
+                view.descriptor.flatten(0, 1), view.nobody.flatten(0, 1), view.inside.flatten(0, 1)
+            )
+            here = present.flatten()[index].unsqueeze(1)
+            return Described(flat.descriptor[index], flat.nobody[index], flat.inside[index] * here)
+
+        base = torch.arange(batch, device=ground.device) * views
+        slot = torch.arange(others, device=ground.device) + 1
+        other = (base.unsqueeze(1) + slot.unsqueeze(0)).flatten()
+        reference = (base.unsqueeze(1) + torch.zeros_like(slot).unsqueeze(0)).flatten()
+        sigma = self.matcher.sigma_m(timing.offset_s[:, 1:], timing.known[:, 1:]).flatten()
+        found = match_all(
+            self.matcher,
+            pick(described, reference, timing.present),
+            pick(described, other, timing.present),
+            sigma,
+            places,
+        )
+        # Between the other views: sharing out people whom the reference cannot see but several of them can.
+        # Pair p of view `mine` with each of the others - 1 remaining views; needs at least three slots.
+        rest = others - 1
+        pair = torch.arange(others * rest, device=ground.device)
+        mine = torch.div(pair, rest, rounding_mode="floor")
+        theirs = pair - mine * rest
+        theirs = theirs + (theirs >= mine).to(theirs.dtype)
+        known = timing.known[:, 1:]
+        offset = timing.offset_s[:, 1:]
+        peers = match_all(
+            self.matcher,
+            pick(described, (base.unsqueeze(1) + 1 + theirs).flatten(), timing.present),
+            pick(described, (base.unsqueeze(1) + 1 + mine).flatten(), timing.present),
+            self.matcher.sigma_m(
+                offset[:, theirs] - offset[:, mine], known[:, theirs] * known[:, mine]
+            ).flatten(),
+            places,
+        )
+        by_peers = peers.accounted.reshape(batch, others, rest, -1).sum(dim=2)
+        evidence = torch.stack(
+            [
+                found.similarity.reshape(batch, others, -1),
+                found.accounted.reshape(batch, others, -1),
+                by_peers,
+            ],
+            dim=2,
+        ).reshape(batch, others, 3, rows, columns)
+        flow = found.flow_m.reshape(batch, others, rows, columns, 2)
+        warped = warp_ground(ground[:, 1:].flatten(0, 1), flow.flatten(0, 1), cell_m)
+        return Synchronised(warped.unflatten(0, (batch, others)), ground[:, 1:], evidence, flow)
+
+
+def ground_places(rows: int, columns: int, cell_m: float, like: Tensor) -> Tensor:
+    """Centres (rows·columns, 2) of ground cells, (x, y) metres from the grid's corner, row by row."""
+    x = (torch.arange(columns, dtype=like.dtype, device=like.device) + 0.5) * cell_m
+    y = (torch.arange(rows, dtype=like.dtype, device=like.device) + 0.5) * cell_m
+    return torch.stack(
+        [x.unsqueeze(0).expand(rows, columns).reshape(-1), y.unsqueeze(1).expand(rows, columns).reshape(-1)],
+        dim=-1,
+    )
+
+
+def warp_ground(features: Tensor, flow_m: Tensor, cell_m: float) -> Tensor:
+    """W on the ground: out(g) = features(g + flow(g)), bilinear, zero outside (paper, Eq. 5; view i's grid is
+    sampled).
+
+    features (B, D, Hm, Wm), flow (B, Hm, Wm, 2) metres (x, y) -> (B, D, Hm, Wm).
+    """
+    rows, columns = features.shape[-2:]
+    places = ground_places(rows, columns, cell_m, features).reshape(1, rows, columns, 2)
+    x = (places[..., 0] + flow_m[..., 0]) * (2.0 / (columns * cell_m)) - 1.0
+    y = (places[..., 1] + flow_m[..., 1]) * (2.0 / (rows * cell_m)) - 1.0
+    grid = torch.stack([x, y], dim=-1)
+    return F.grid_sample(features, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -1,0 +1,194 @@
+"""`viewsync evaluate`: a bundle, as edge and hub would run it, on snapshots of crowds nobody has seen.
+
+Frames pass the video codec (they were stored so), the exported encoder, and the exported fusion graphs;
+nothing of torch is involved. Every graph answers the same snapshots, so differences between them are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.ground import GroundGrid
+from viewsync.bundle import Bundle
+from viewsync.ort import open_session
+from viewsync.training.metrics import METRICS, Scores, bootstrap, f1, hits, locate
+from viewsync.training.snapshots import Sampling, Snapshot, SnapshotSet, density_map, scene_grids
+
+Floats = NDArray[np.float32]
+Densities = dict[str, Floats]
+# Candidate thresholds for locating people, in people per cell of 0.2 m (larger cells hold more); each graph
+# gets the one best on the tuning crowds.
+THRESHOLDS = (0.006, 0.009, 0.012, 0.016, 0.02, 0.025, 0.03)
+_THRESHOLD_CELL_M = 0.2
+# Features kept while answering: a crowd's pictures come back in many snapshots. About 0.1 MB each.
+_PICTURES_KNOWN = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Per graph: scores of every snapshot and the threshold its people were located with; and the offsets
+    drawn.
+    """
+
+    scores: Mapping[str, Scores]
+    thresholds: Mapping[str, float]
+    offsets_s: NDArray[np.float64]
+
+    def table(self, draws: int = 1000) -> dict[str, dict[str, dict[str, float]]]:
+        """graph → metric → {value, low, high}: 95 % bootstrap intervals over crowds."""
+        out: dict[str, dict[str, dict[str, float]]] = {}
+        for graph, scores in self.scores.items():
+            out[graph] = {}
+            for name, metric in METRICS.items():
+                low, high = bootstrap(scores, metric, draws=draws)
+                out[graph][name] = {
+                    "value": round(metric(scores), 5),
+                    "low": round(low, 5),
+                    "high": round(high, 5),
+                }
+        return out
+
+    def differences(self, graph: str, draws: int = 1000) -> dict[str, dict[str, dict[str, float]]]:
+        """other graph → metric → {value, low, high} of `graph` minus the other, on the same snapshots."""
+        out: dict[str, dict[str, dict[str, float]]] = {}
+        ours = self.scores[graph]
+        for other, theirs in self.scores.items():
+            if other == graph:
+                continue
+            out[other] = {}
+            for name in ("mae", "density_mse", "f1"):
+                low, high = bootstrap(ours, METRICS[name], theirs, draws)
+                value = METRICS[name](ours) - METRICS[name](theirs)
+                out[other][name] = {"value": round(value, 5), "low": round(low, 5), "high": round(high, 5)}
+        return out
+
+
+class BundleRunner:
+    """A bundle's encoder and fusion graphs, one thread count for all, frames to densities."""
+
+    def __init__(self, bundle: Bundle, graphs: Sequence[str] | None = None, threads: int = 2) -> None:
+        manifest = bundle.manifest
+        self.bundle = bundle
+        self.graphs = tuple(graphs or manifest.fusion)
+        self._encoder = open_session(bundle.encoder_bytes, "cpu", threads)
+        self._fusion = {g: open_session(bundle.fusion_bytes(g), "cpu", threads) for g in self.graphs}
+        size = manifest.preprocessing
+        self._grids = scene_grids(bundle.scene, size.width, size.height)
+
+    def encode(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """One pinhole image (H, W, 3) to features (C, h, w) as they cross the wire."""
+        features: NDArray[np.uint8] = self._encoder.run(
+            None, {self.bundle.manifest.encoder.input.name: image[None]}
+        )[0][0]
+        return features
+
+    def fuse(self, features: NDArray[np.uint8], shot: Snapshot) -> dict[str, dict[str, Floats]]:
+        """Features (V, C, h, w) of a snapshot to the outputs of every graph."""
+        spec = self.bundle.manifest.features
+        values = spec.low + features.astype(np.float32) * ((spec.high - spec.low) / (spec.levels - 1))
+        inputs = {
+            "features": values,
+            "present": shot.present,
+            "offset_s": shot.offset_s,
+            "view_from_ground": self._grids[shot.view],
+        }
+        out: dict[str, dict[str, Floats]] = {}
+        for graph, session in self._fusion.items():
+            spec_of = self.bundle.manifest.fusion[graph]
+            names = list(spec_of.outputs)
+            results = session.run(names, {k: inputs[k] for k in spec_of.inputs})
+            out[graph] = dict(zip(names, results, strict=True))
+        return out
+
+
+def evaluate(
+    runner: BundleRunner,
+    folder: Path,
+    seeds: Sequence[int],
+    tuning: Sequence[int],
+    frames: int,
+    kappa_s: float,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Score `frames` snapshots spread evenly over the crowds `seeds`; thresholds are chosen on the crowds
+    `tuning`.
+
+    Every snapshot has a random reference view, all views present, offsets known and drawn from ±κ.
+    """
+    scene = runner.bundle.scene
+    few = max(40, frames // 10)
+    tuned = _draws(SnapshotSet(scene, folder, tuning, Sampling(kappa_s)), few)
+    thresholds = tune(answer(runner, tuned, few, progress), scene.ground)
+    shots = _draws(SnapshotSet(scene, folder, seeds, Sampling(kappa_s)), frames)
+    answers = answer(runner, shots, frames, progress)
+    scores = {g: score(answers, g, scene.ground, thresholds[g]) for g in runner.graphs}
+    offsets = np.concatenate([a.shot.true_offset_s[1:] for a in answers]).astype(np.float64)
+    return Evaluation(scores, thresholds, offsets)
+
+
+def _draws(shots: SnapshotSet, count: int) -> Iterator[tuple[Snapshot, int]]:
+    for index in range(count):
+        crowd = index * len(shots.seeds) // count
+        yield shots.draw(2, index, crowd=crowd, plain=True), crowd
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What every graph said to a snapshot, which is kept without its pictures; snapshots of one `group` are
+    not independent."""
+
+    density: Densities
+    shot: Snapshot
+    group: int
+
+
+def answer(
+    runner: BundleRunner,
+    shots: Iterable[tuple[Snapshot, int]],
+    count: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Answered]:
+    """The answers of every graph to `count` snapshots, each with its group; every picture is encoded once."""
+    out = []
+    known: dict[bytes, NDArray[np.uint8]] = {}
+    for number, (shot, group) in enumerate(shots):
+        if len(known) > _PICTURES_KNOWN:
+            known.clear()
+        features = []
+        for image in shot.images:
+            key = image[::7, ::7].tobytes()
+            if key not in known:
+                known[key] = runner.encode(image)
+            features.append(known[key])
+        fused = runner.fuse(np.stack(features), shot)
+        slim = replace(shot, images=shot.images[:0])
+        out.append(Answered({g: o["density"] for g, o in fused.items()}, slim, group))
+        progress(number + 1, count)
+    return out
+
+
+def tune(answers: Sequence[Answered], grid: GroundGrid) -> dict[str, float]:
+    """For every graph, the threshold in people per cell that locates people best (by F1) in `answers`."""
+    area = (grid.cell_m / _THRESHOLD_CELL_M) ** 2
+    return {
+        graph: max((t * area for t in THRESHOLDS), key=lambda t: f1(score(answers, graph, grid, t)))
+        for graph in answers[0].density
+    }
+
+
+def score(answers: Sequence[Answered], graph: str, grid: GroundGrid, threshold: float) -> Scores:
+    """Scores of one graph, people located above `threshold` people per cell; `Scores.crowd` is the group."""
+    rows = []
+    for a in answers:
+        density, everybody = a.density[graph], a.shot.xy[0]
+        people = everybody[grid.contains(everybody)]
+        found = locate(density, grid, threshold)
+        error = float(((density - density_map(everybody, grid)) ** 2).sum())
+        rows.append((float(density.sum()), len(people), error, hits(found, people), len(found), a.group))
+    predicted, true, error, matched, located, group = np.array(rows, dtype=np.float64).T
+    return Scores(predicted, true, error, matched, located, group.astype(np.int64))

@@ -1,0 +1,143 @@
+"""Training snapshots: one frame per view at offsets up to κ, with every label the losses need.
+
+Drawing is a pure function of (seed, index), so a resumed run sees what an uninterrupted one would have seen.
+Shape letters: V views (slot 0 the reference), N people, Hg Wg ground grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.ground import GroundGrid, view_from_ground
+from calib.scene import Scene
+from viewsync.nets.model import UNKNOWN_OFFSET_S
+from viewsync.sim.dataset import CrowdTruth, load_truth
+
+Floats = NDArray[np.float32]
+TARGET_SIGMA_M = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One frame per slot, the reference in slot 0.
+
+    images (V, H, W, 3) uint8; view (V,): its row in the scene; present (V,) as 0 or 1; true_offset_s (V,);
+    offset_s (V,): what the model is told; xy (V, N, 2): people's places in metres at each slot's own instant;
+    seen (V, N): whether that frame shows them.
+    """
+
+    images: NDArray[np.uint8]
+    view: NDArray[np.int64]
+    present: Floats
+    true_offset_s: Floats
+    offset_s: Floats
+    xy: NDArray[np.float64]
+    seen: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How snapshots are drawn: κ in seconds, chances that a view is missing and that offsets are unknown."""
+
+    kappa_s: float = 3.0
+    drop: float = 0.12
+    unknown: float = 0.12
+
+
+class SnapshotSet:
+    """Crowds of `scene` made by `viewsync.sim.dataset` in `folder`, restricted to `seeds`. Frames come
+    remapped to each view's pinhole camera, as the agent does it. Raises FileNotFoundError, naming the command
+    that makes them, where a crowd is missing.
+    """
+
+    def __init__(
+        self, scene: Scene, folder: Path, seeds: Sequence[int], sampling: Sampling | None = None
+    ) -> None:
+        self.sampling = sampling or Sampling()
+        self._maps = [camera.remap_to(camera.undistorted()) for camera in scene.cameras.values()]
+        missing = [s for s in seeds if not (folder / f"{s:06d}.npz").exists()]
+        if missing or not seeds:
+            raise FileNotFoundError(
+                f"{folder}: {len(missing)} of {len(seeds)} crowds are missing (first: {missing[:1]}); "
+                f"make them with: viewsync sim dataset --out {folder}"
+            )
+        self.seeds = tuple(seeds)
+        self._frames = [np.load(folder / f"{s:06d}.npy", mmap_mode="r") for s in seeds]
+        self.truth: list[CrowdTruth] = [load_truth(folder / f"{s:06d}.npz") for s in seeds]
+        self.views = self.truth[0].views
+
+    def draw(self, seed: int, index: int, crowd: int | None = None, plain: bool = False) -> Snapshot:
+        """Snapshot number `index` of the stream `seed`; `plain`: all views present, all offsets known."""
+        rng = np.random.default_rng([seed, index])
+        number = int(rng.integers(len(self._frames))) if crowd is None else crowd
+        frames, truth = self._frames[number], self.truth[number]
+        count = len(truth.views)
+        order = rng.permutation(count)
+        picks = [(int(order[0]), int(rng.integers(frames.shape[1])))]
+        start = truth.times_s[picks[0]]
+        for v in order[1:]:
+            # Aim at a uniform offset, then take the frame nearest to it that lies within κ.
+            aim = start + rng.uniform(-self.sampling.kappa_s, self.sampling.kappa_s)
+            distance = np.abs(truth.times_s[v] - aim)
+            within = np.abs(truth.times_s[v] - start) <= self.sampling.kappa_s
+            picks.append(
+                (int(v), int(np.argmin(np.where(within, distance, 1e3 + np.abs(truth.times_s[v] - start)))))
+            )
+        shot = self.at(number, picks)
+        if plain:
+            return shot
+        present, told = shot.present.copy(), shot.offset_s.copy()
+        present[1:] = rng.random(count - 1) >= self.sampling.drop
+        if rng.random() < self.sampling.unknown:
+            told[1:] = UNKNOWN_OFFSET_S
+        return replace(shot, present=present, offset_s=told)
+
+    def at(self, crowd: int, picks: Sequence[tuple[int, int]]) -> Snapshot:
+        """The snapshot of these frames, (row of the view, number of the frame) per slot with the reference
+        first: every view present, every offset known.
+        """
+        frames, truth = self._frames[crowd], self.truth[crowd]
+        offset = np.array([truth.times_s[p] - truth.times_s[picks[0]] for p in picks], np.float32)
+        return Snapshot(
+            images=np.stack([cv2.remap(frames[v, f], *self._maps[v], cv2.INTER_LINEAR) for v, f in picks]),
+            view=np.array([p[0] for p in picks]),
+            present=np.ones(len(picks), np.float32),
+            true_offset_s=offset,
+            offset_s=offset,
+            xy=np.stack([truth.xy[p] for p in picks]),
+            seen=np.stack([truth.seen[p] for p in picks]),
+        )
+
+
+def scene_grids(scene: Scene, width: int, height: int) -> Floats:
+    """Sampling grids (V, Z, Hg, Wg, 2) of every view's pinhole camera at `width` × `height`, in the scene's
+    order.
+    """
+    return np.stack(
+        [
+            view_from_ground(camera.undistorted().resized(width, height), scene.ground, scene.heights_m)
+            for camera in scene.cameras.values()
+        ]
+    )
+
+
+def density_map(xy: NDArray[np.float64], grid: GroundGrid, sigma_m: float = TARGET_SIGMA_M) -> Floats:
+    """Density map (Hg, Wg) in people per cell of everybody at xy (N, 2) m who stands on the grid.
+
+    Each person is a Gaussian of `sigma_m` that is normalised on the grid, so the sum is the count.
+    """
+    inside = xy[grid.contains(xy)]
+    x = grid.origin_x_m + (np.arange(grid.columns) + 0.5) * grid.cell_m
+    y = grid.origin_y_m + (np.arange(grid.rows) + 0.5) * grid.cell_m
+    along_x = np.exp(-0.5 * ((x[None] - inside[:, :1]) / sigma_m) ** 2)
+    along_y = np.exp(-0.5 * ((y[None] - inside[:, 1:]) / sigma_m) ** 2)
+    along_x /= along_x.sum(axis=1, keepdims=True)
+    along_y /= along_y.sum(axis=1, keepdims=True)
+    density: Floats = np.einsum("nr,nc->rc", along_y, along_x).astype(np.float32)
+    return density
