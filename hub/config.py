@@ -144,7 +144,7 @@ def uses_curve(security: SecuritySection, endpoints: tuple[str, ...]) -> bool:
     """
     if security.curve == "off":
         return False
-    make = "make them with `viewsync keys make --hub` and give security.keys and security.allow"
+    make = "make them with `viewsync keys make --hub` and give security.keys and security.allow (--keys DIR)"
     if security.keys is not None and security.allow is not None:
         return True
     if security.keys is not None or security.allow is not None:
@@ -155,8 +155,8 @@ def uses_curve(security: SecuritySection, endpoints: tuple[str, ...]) -> bool:
     for endpoint in endpoints:
         if not is_loopback(endpoint):
             raise ConfigError(
-                f"binding {endpoint} lets other machines in, and there are no keys; {make}"
-                " (or set security.curve to off on a network that you trust)"
+                f"binding {endpoint} lets other machines in, and there are no keys; {make}, or set"
+                " security.curve to off on a network that you trust"
             )
     if security.curve == "on":
         raise ConfigError(f"security.curve is on and there are no keys; {make}")

@@ -34,10 +34,11 @@ def bind_server(
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         socket.close(linger=0)
-        what = "the address is in use" if error.errno == zmq.EADDRINUSE else str(error)
-        raise ConfigError(
-            f"{config_key}: cannot bind {endpoint}: {what}; stop the other program or choose another address"
-        ) from None
+        if error.errno == zmq.EADDRINUSE:
+            why = "the address is in use; stop the other program or choose another port"
+        else:
+            why = f"{error.strerror}; give an address of this machine, such as tcp://127.0.0.1:5555"
+        raise ConfigError(f"{config_key}: cannot bind {endpoint}: {why}") from None
     bound = socket.getsockopt(zmq.LAST_ENDPOINT)
     assert isinstance(bound, bytes)
     return bound.rstrip(b"\0").decode()
