@@ -129,7 +129,7 @@ class HubSocket:
                 return Change(
                     "refused",
                     "the hub does not know this agent's key; add it to the hub's allow-list "
-                    "(`viewsync keys make --agent …`) and restart the hub",
+                    "(`viewsync keys make --agent …`)",
                 )
             case zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
                 return Change("refused", self._why())  # libzmq gives up after this too

@@ -47,18 +47,19 @@ class FusionOutputs:
     elapsed_ns: int
 
     def mean_warp_m(self, view: str) -> float | None:
-        """Mean length of a view's flow in metres, weighted with the match where the graph gives one; None
-        without flow.
+        """How far this view's people were moved, metres: mean length of its flow, weighted with the people
+        of each cell and with the match where the graph gives one. None for the reference, without flow, and
+        where nobody is.
         """
         slot = self.slots.index(view)
         if self.flow_m is None or slot == 0:
             return None
         lengths = np.linalg.norm(self.flow_m[slot], axis=-1)
-        if self.match is None:
-            return float(lengths.mean())
-        weights = np.clip(self.match[slot], 0.0, None)
+        weights = _pooled(np.clip(self.density, 0.0, None), lengths.shape)
+        if self.match is not None:
+            weights = weights * np.clip(self.match[slot], 0.0, None)
         total = float(weights.sum())
-        return float((lengths * weights).sum()) / total if total > 0 else 0.0
+        return float((lengths * weights).sum()) / total if total > 0 else None
 
 
 @dataclass(slots=True)
@@ -244,6 +245,15 @@ class Fusion:
             value = np.ascontiguousarray(_GEOMETRY[name](self.bundle, slots)[:taken], dtype=spec.dtype)
             graph.fixed[key] = ort.OrtValue.ortvalue_from_numpy(value, running_on(graph.session), 0)
         return graph.fixed[key]
+
+
+def _pooled(density: Floats, shape: tuple[int, ...]) -> Floats:
+    """People per coarser cell; ones where `shape` does not divide the density's."""
+    rows, columns = density.shape[0] // shape[0], density.shape[1] // shape[1]
+    if (rows * shape[0], columns * shape[1]) != density.shape:
+        return np.ones(shape, np.float32)
+    pooled: Floats = density.reshape(shape[0], rows, shape[1], columns).sum(axis=(1, 3))
+    return pooled
 
 
 def _count(density: Floats) -> float:

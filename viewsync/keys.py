@@ -35,7 +35,7 @@ ALLOW = "allow.yaml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ALLOW_HEAD = """\
 # Who may speak to the hub and listen to it, by CURVE public key. `viewsync keys make` adds to this list;
-# deleting an entry takes the right away when the hub next starts.
+# deleting an entry takes the right away. A running hub notices changes by itself.
 """
 
 
