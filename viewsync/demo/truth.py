@@ -36,6 +36,7 @@ class CameraPlan:
             *("--view", self.view, "--fps", repr(schedule.fps), "--phase", repr(schedule.phase_s)),
             *("--drop", repr(schedule.drop_rate), "--clock-offset", repr(clock.offset_s)),
             *("--clock-drift-ppm", repr(clock.drift_ppm)),
+            *(word for at_s, by_s in clock.steps for word in ("--clock-step", f"{at_s!r}:{by_s!r}")),
         ]
 
 
