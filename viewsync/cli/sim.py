@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import click
 
+from viewsync.cli.sim_pets2009 import command as pets2009_command
 from viewsync.cli.stop import stopping
 
 
@@ -42,6 +43,9 @@ def _default_signals() -> Iterator[None]:
     finally:
         for number, handler in ours.items():
             signal.signal(number, handler)
+
+
+command.add_command(pets2009_command)
 
 
 @command.command()

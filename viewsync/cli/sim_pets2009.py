@@ -1,0 +1,65 @@
+"""`viewsync sim pets2009`: real cameras and real people's tracks, from the folder VIEWSYNC_DATA names."""
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from viewsync.cli.progress import Advance, progress
+
+
+@click.group(name="pets2009")
+def command() -> None:
+    """PETS2009: real cameras and people's tracks, from the folder that VIEWSYNC_DATA names."""
+
+
+@command.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The scene.yaml to write.")
+def scene(out: Path) -> None:
+    """Write the scene of cameras 1, 2 and 3, for training and export."""
+    from calib.scene import save_scene
+    from viewsync.sim import pets2009
+
+    save_scene(pets2009.scene(pets2009.data_folder()), out)
+
+
+@command.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the crowds.")
+@click.option(
+    "--first", type=click.IntRange(0), default=0, show_default=True, help="Seed of the first crowd."
+)
+@click.option("--count", type=click.IntRange(1), default=160, show_default=True, help="How many crowds.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes.")
+def crowds(out: Path, first: int, count: int, workers: int) -> None:
+    """Make simulated crowds before these cameras, to train and validate on; those that are there are kept."""
+    from viewsync.sim.pets2009 import data_folder, make_training_set
+
+    data = data_folder()
+    out.mkdir(parents=True, exist_ok=True)
+    with progress("crowds", count) as advance:
+        seeds = range(first, first + count)
+        make_training_set(data, out, seeds, workers=workers, done=lambda seed: advance(seed + 1 - first))
+
+
+@command.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the sequences.")
+@click.option(
+    "--castings",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="How often each is played, in other clothes and light.",
+)
+def sequences(out: Path, castings: int) -> None:
+    """Play the test sequences S2L1 and S1L1-1 before these cameras, for `viewsync evaluate --sequences`."""
+    from viewsync.sim.pets2009 import TEST_SEQUENCES, data_folder, make_sequence_set
+
+    data = data_folder()
+    with progress("sequences", len(TEST_SEQUENCES) * castings) as advance:
+        for number, sequence in enumerate(TEST_SEQUENCES):
+            before = 1 + number * castings
+            make_sequence_set(data, out, sequence, range(castings), partial(_show, advance, sequence, before))
+
+
+def _show(advance: Advance, sequence: str, before: int, casting: int) -> None:
+    advance(before + casting, sequence)
