@@ -3,10 +3,17 @@
 Its threads don't spin (a 10 Hz model took 49 % of a core spinning, 17 % not, at the same latency), and a
 session runs where it was asked to run or not at all: `get_available_providers()` promises what the session
 then may not do, so the session itself is asked, and with CUDA every node must be on the GPU.
+
+CPU sessions of one process share one arena for what lies between nodes, so that graphs which run one after
+another need the memory of the largest and not of all together; and no memory pattern is planned for it,
+which would keep one block per graph and input shape as large as everything in it. Three fusion graphs made a
+process 110 MB larger instead of 246 MB, in the same time. (No arena at all needs less between runs, but gets
+its pages anew in each: a quarter more time.)
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Mapping
@@ -65,6 +72,8 @@ def open_session(
         ort.preload_dlls()  # finds the CUDA libraries that pip installed
 
     options = session_options(threads)
+    if providers == [_CPU]:
+        _share_memory(options)
     if strict:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
@@ -95,6 +104,19 @@ def session_options(threads: int, record_placement: bool = False) -> ort.Session
     if record_placement:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return options
+
+
+def _share_memory(options: ort.SessionOptions) -> None:
+    _shared_arena()
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    options.enable_mem_pattern = False
+
+
+@functools.cache
+def _shared_arena() -> None:
+    """Register this process's arena, once; it lives as long as the process."""
+    info = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(info, ort.OrtArenaCfg({}))
 
 
 def nodes_by_provider(session: ort.InferenceSession) -> dict[str, list[str]]:

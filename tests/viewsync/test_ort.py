@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -55,6 +57,42 @@ def test_threads_and_spinning_are_as_asked() -> None:
     options = session_options(3)
     assert options.intra_op_num_threads == 3
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+# Sessions of one graph that needs 64 MB between its nodes, run one after another; how much the process grew
+# by the first run of each, MB.
+GROWTH = """
+import numpy as np, psutil
+from onnx import TensorProto, helper
+from viewsync.ort import open_session
+
+def rss():
+    return psutil.Process().memory_info().rss / 1e6
+
+size = helper.make_tensor("size", TensorProto.INT64, [1], [16_000_000])
+nodes = [
+    helper.make_node("Expand", ["x", "size"], ["wide"]),
+    helper.make_node("ReduceSum", ["wide"], ["y"], keepdims=0),
+]
+x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])
+y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [])
+graph = helper.make_graph(nodes, "g", [x], [y], [size])
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+sessions = [open_session(model.SerializeToString(), "cpu", threads=1) for _ in range(4)]
+for session in sessions:
+    before = rss()
+    session.run(None, {"x": np.ones(1, np.float32)})
+    print(rss() - before)
+"""
+
+
+def test_sessions_that_run_in_turn_share_their_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True)
+    first, *others = map(float, done.stdout.split())
+    assert first > 50
+    # The arena grows in powers of two and may touch two places of that size; four sessions alone would
+    # need four.
+    assert sum(others) < 1.5 * first
 
 
 def test_nodes_can_be_asked_where_they_run(bundle: Bundle) -> None:
