@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any, Final
 
+import cv2
 from prometheus_client import CollectorRegistry
 
 from edge.config import EdgeConfig, SecuritySection
@@ -39,6 +40,8 @@ def run(config: EdgeConfig, stop: threading.Event) -> None:
     Cameras and hubs that are away are waited for. Raises UserError for what waiting does not mend: bundle,
     view, keys, files, an aspect ratio that was never calibrated.
     """
+    # The one remap of a small image is no faster on two cores, and waits for the busier of them.
+    cv2.setNumThreads(1)
     now = SteadyClock(time.time_ns, time.monotonic_ns)
     counts = EdgeCounts(CollectorRegistry())
     bundle = Bundle.load(config.bundle)
