@@ -5,7 +5,7 @@ simulators drive it too.
 from hub.buffer import SECOND_NS, Entry, Snapshot, ViewBuffer
 from hub.fusion import Fusion, FusionOutputs
 from hub.reference import Policy, Selection, select
-from viewsync.prediction import Prediction, Status, ViewReport
+from viewsync.prediction import MAX_REASONS, Prediction, Status, ViewReport
 
 
 def step(buffer: ViewBuffer, fusion: Fusion, policy: Policy, now_ns: int) -> Prediction | None:
@@ -50,7 +50,7 @@ def step(buffer: ViewBuffer, fusion: Fusion, policy: Policy, now_ns: int) -> Pre
         latency_ns=published_ns - reference.capture_ns,
         fuse_ns=outputs.fuse_ns,
         degraded=bool(reasons),
-        reasons=reasons,
+        reasons=_capped(reasons),
         zones={name: float((outputs.density * weights).sum()) for name, weights in fusion.zones.items()},
     )
 
@@ -72,9 +72,16 @@ def silence(buffer: ViewBuffer, fusion: Fusion, policy: Policy, now_ns: int) -> 
         scene=buffer.rules.scene,
         published_ns=now_ns,
         degraded=True,
-        reasons=reasons,
+        reasons=_capped(reasons),
         views=_reports(snapshot, selection, fusion, now_ns, None),
     )
+
+
+def _capped(reasons: tuple[str, ...]) -> tuple[str, ...]:
+    """As many as a message may hold."""
+    if len(reasons) <= MAX_REASONS:
+        return reasons
+    return (*reasons[: MAX_REASONS - 1], f"and {len(reasons) - MAX_REASONS + 1} more")
 
 
 def _unknown_offsets(snapshot: Snapshot, selection: Selection, policy: Policy) -> tuple[str, ...]:

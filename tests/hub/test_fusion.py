@@ -1,5 +1,6 @@
 """The graphs' inputs against independent geometry, and the laws of `masked` fusion."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from hub.buffer import Entry, Snapshot, ViewBuffer
-from hub.fusion import Fusion
+from hub.fusion import Fusion, FusionOutputs
 from viewsync.bundle import Bundle, write_bundle
 from viewsync.errors import BundleError, UserError
 from viewsync.wire import FeatureMessage
@@ -231,3 +232,16 @@ def test_cuda_without_cuda_is_refused_unless_the_fallback_is_allowed(bundle: Bun
         Fusion(bundle, provider="cuda")
     fusion = Fusion(bundle, provider="cuda", allow_cpu_fallback=True)
     assert fusion.on_cpu_against_wish
+
+
+def test_the_mean_warp_is_that_of_people_who_were_matched() -> None:
+    """Four cells in two: two people moved 3 m and one moved 1 m, matched twice as surely."""
+    density = np.array([[1.0, 0.5, 0.4, 0.0], [0.5, 0.0, 0.0, 0.6]], np.float32)
+    flow_m = np.zeros((2, 1, 2, 2), np.float32)
+    flow_m[1, 0, :, 0] = 3.0, -1.0
+    match = np.array([[[0.0, 0.0]], [[0.4, 0.8]]], np.float32)
+    outputs = FusionOutputs(density, {"odd": 3.0}, (), ("north", "west"), flow_m, match, 0, 0)
+    assert outputs.mean_warp_m("north") is None
+    assert outputs.mean_warp_m("west") == pytest.approx((2 * 0.4 * 3 + 1 * 0.8 * 1) / (2 * 0.4 + 1 * 0.8))
+    nobody = dataclasses.replace(outputs, density=np.zeros_like(density))
+    assert nobody.mean_warp_m("west") is None

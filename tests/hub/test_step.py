@@ -2,6 +2,7 @@
 says.
 """
 
+import copy
 import dataclasses
 import itertools
 from collections.abc import Callable
@@ -201,3 +202,14 @@ def test_silence_says_why_and_never_a_count(
     few = silence(buffer, fusion, dataclasses.replace(policy, min_views=2), NOON_NS)
     assert few.reasons[0] == "1 usable of at least 2 views"
     assert decode_prediction(encode_prediction(few)) == few
+
+
+def test_a_site_of_64_missing_views_still_makes_a_message(
+    rules: BufferRules, fusion: Fusion, policy: Policy
+) -> None:
+    views = tuple(f"view-{number}" for number in range(64))
+    large = copy.copy(fusion)
+    large.views = views
+    status = silence(ViewBuffer(rules, 7), large, policy, NOON_NS)
+    assert len(status.views) == 64 and status.reasons[-1] == "and 2 more"
+    assert decode_prediction(encode_prediction(status)) == status
