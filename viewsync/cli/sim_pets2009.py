@@ -1,11 +1,10 @@
 """`viewsync sim pets2009`: real cameras and real people's tracks, from the folder VIEWSYNC_DATA names."""
 
-from functools import partial
 from pathlib import Path
 
 import click
 
-from viewsync.cli.progress import Advance, progress
+from viewsync.cli.progress import progress
 
 
 @click.group(name="pets2009")
@@ -51,15 +50,15 @@ def crowds(out: Path, first: int, count: int, workers: int) -> None:
     help="How often each is played, in other clothes and light.",
 )
 def sequences(out: Path, castings: int) -> None:
-    """Play the test sequences S2L1 and S1L1-1 before these cameras, for `viewsync evaluate --sequences`."""
-    from viewsync.sim.pets2009 import TEST_SEQUENCES, data_folder, make_sequence_set
+    """Play the test sequences S2L1 and S1L1-1 in real time before these cameras, over RTSP, and keep the
+    frames that arrive, for `viewsync evaluate --sequences`; those that are there are kept.
+    """
+    from viewsync.demo.recording import record
+    from viewsync.sim.pets2009 import TEST_SEQUENCES
 
-    data = data_folder()
-    with progress("sequences", len(TEST_SEQUENCES) * castings) as advance:
-        for number, sequence in enumerate(TEST_SEQUENCES):
-            before = 1 + number * castings
-            make_sequence_set(data, out, sequence, range(castings), partial(_show, advance, sequence, before))
-
-
-def _show(advance: Advance, sequence: str, before: int, casting: int) -> None:
-    advance(before + casting, sequence)
+    wanted = [(sequence, casting) for sequence in TEST_SEQUENCES for casting in range(castings)]
+    with progress("sequences", len(wanted)) as advance:
+        for number, (sequence, casting) in enumerate(wanted):
+            if not (out / sequence / f"{casting:06d}.npz").exists():
+                record(out, sequence, casting)
+            advance(number + 1, sequence)

@@ -2,7 +2,7 @@
 
 Calibration and tracks stay where they are, in the folder that VIEWSYNC_DATA names; nothing of them is part of
 the project. A model for these cameras is trained on simulated crowds (`make_training_set`) and tested on the
-real tracks (`make_sequence_set`), which it never saw.
+real tracks, which it never saw (`viewsync.demo.recording`).
 """
 
 import os
@@ -12,18 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calib.ground import GroundGrid
 from calib.pets2009 import load_camera
 from calib.scene import Scene
 from viewsync.errors import ConfigError
-from viewsync.sim.codec import encode_decode
-from viewsync.sim.dataset import CrowdTruth, make_crowd, save_crowd, seen
-from viewsync.sim.render import Renderer
+from viewsync.sim.dataset import make_crowd, save_crowd
 from viewsync.sim.scenes import COLUMN_HEIGHTS_M, SimScene, from_scene
-from viewsync.sim.track_crowd import TrackCrowd
-from viewsync.sim.tracks import PETS2009_FPS, Tracks, load_tracks
+from viewsync.sim.tracks import Tracks, load_tracks
 
 VIEWS = ("view1", "view2", "view3")
 WIDTH, HEIGHT = 384, 288
@@ -121,46 +117,3 @@ def _make_training_crowd(place: SimScene, folder: Path, seed: int, frames: int, 
     cv2.setNumThreads(1)
     where, people = training_crowd(place, seed)
     save_crowd(folder, seed, *make_crowd(where, seed, frames, interval_s, people))
-
-
-def make_sequence(
-    data: Path, sequence: str, casting: int, every: int = 3, frames: int | None = None
-) -> tuple[NDArray[np.uint8], CrowdTruth]:
-    """A whole sequence through the three cameras: every `every`-th of its 7 frames a second, each view
-    starting a frame after the one before it, in one H.264 stream per view.
-
-    `casting` is the seed of clothes, light and the cameras' looks; `frames` limits how many per view are
-    made. Truth covers all identities; whoever is absent at an instant has NaN for a place.
-    """
-    place = from_scene(scene(data))
-    crowd = TrackCrowd(tracks(data, sequence), casting)
-    count = (crowd.tracks.frames - len(VIEWS)) // every
-    count = count if frames is None else min(count, frames)
-    times = (np.arange(count) * every + np.arange(len(VIEWS))[:, None]) / PETS2009_FPS
-    xy = np.empty((*times.shape, crowd.people, 2))
-    visible = np.zeros((*times.shape, crowd.people), bool)
-    pictures = []
-    for v, view in enumerate(VIEWS):
-        renderer = Renderer(place, view, casting)
-        shots = []
-        for f, t_s in enumerate(times[v]):
-            state = crowd.state(float(t_s))
-            shots.append(renderer.render(state, crowd.appearance))
-            xy[v, f] = state.xy
-            visible[v, f] = seen(*renderer.visible_pixels(state, crowd.appearance))
-        pictures.append(encode_decode(np.stack(shots), PETS2009_FPS / every))
-    return np.stack(pictures), CrowdTruth(VIEWS, times, xy, visible)
-
-
-def make_sequence_set(
-    data: Path,
-    folder: Path,
-    sequence: str,
-    castings: Iterable[int] = range(3),
-    done: Callable[[int], None] = lambda casting: None,
-) -> None:
-    """A sequence in every casting, one crowd each in `folder/<sequence>/<casting>`; those there are kept."""
-    for casting in castings:
-        if not (folder / sequence / f"{casting:06d}.npz").exists():
-            save_crowd(folder / sequence, casting, *make_sequence(data, sequence, casting))
-        done(casting)

@@ -1,9 +1,9 @@
 """Scores of a bundle on the real tracks of PETS2009, for every sequence and each view as the reference.
 
 The protocol is the paper's random latency (Section IV): every other view's frame is off by up to κ = 5 s,
-drawn anew for each frame of the reference. What the frames show is rendered
-(`viewsync.sim.pets2009.make_sequence_set`); cameras and people's paths are real. Nothing is chosen on these
-sequences: thresholds come from simulated crowds.
+drawn anew for each frame of the reference. Cameras and people's paths are real, what the frames show is
+rendered (`viewsync.demo.recording`). Nothing is chosen on these sequences: thresholds come from simulated
+crowds.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
