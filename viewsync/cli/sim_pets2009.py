@@ -54,11 +54,13 @@ def sequences(out: Path, castings: int) -> None:
     frames that arrive, for `viewsync evaluate --sequences`; those that are there are kept.
     """
     from viewsync.demo.recording import record
+    from viewsync.sim.dataset import TEST_SEEDS
     from viewsync.sim.pets2009 import TEST_SEQUENCES
 
-    wanted = [(sequence, casting) for sequence in TEST_SEQUENCES for casting in range(castings)]
+    # Light and ground that no training crowd had.
+    wanted = [(sequence, seed) for sequence in TEST_SEQUENCES for seed in TEST_SEEDS[:castings]]
     with progress("sequences", len(wanted)) as advance:
-        for number, (sequence, casting) in enumerate(wanted):
-            if not (out / sequence / f"{casting:06d}.npz").exists():
-                record(out, sequence, casting)
+        for number, (sequence, seed) in enumerate(wanted):
+            if not (out / sequence / f"{seed:06d}.npz").exists():
+                record(out, sequence, seed)
             advance(number + 1, sequence)
