@@ -8,9 +8,9 @@ module puts them together. A picture is handed out when
 * a fragment of the next picture arrives (certain), or
 * nothing has arrived for the settle time (likely).
 
-The settle time follows the connection: four times the longest pause seen inside recent pictures, and much
-longer while the newest fragment is as long as fragments get here, because a full fragment in the middle of a
-picture is what a stall looks like, and the last one is rarely full. Where the guess was wrong after all, more
+The settle time follows the connection: four times the pauses usual inside pictures lately, and much longer
+while the newest fragment is as long as fragments get here, because a full fragment is what precedes a stall
+in the middle of a picture, and the last one is rarely full. Where the guess was wrong after all, more
 fragments of the same picture arrive: then the picture is handed out once more, `again`, and the decoder goes
 back (`decoding.Decoder`). Nothing is lost by a wrong guess but one early look at a damaged frame.
 """
@@ -110,7 +110,11 @@ class AccessUnits:
             self._next_head.append(fragment)
             return None
         elif self._current.parts:
-            self._current.pause_ns = max(self._current.pause_ns, arrival_ns - self._last_ns)
+            pause_ns = arrival_ns - self._last_ns
+            self._current.pause_ns = max(self._current.pause_ns, pause_ns)
+            if pause_ns > LONGEST_SETTLE_NS:
+                # Some servers send the head of a client's first picture ahead of its time.
+                self._current.arrival_ns = arrival_ns
         current = self._current
         if not starts and not current.has_picture:
             return done  # the rest of a picture whose beginning we did not see
@@ -149,7 +153,9 @@ class AccessUnits:
 
     def _settle_ns(self) -> int:
         cautious = self._codec == "hevc" or len(self._pauses) < _UNITS_TO_KNOW
-        pause_ns = max(self._current.pause_ns, *self._pauses, 0)
+        # All but the worst in twenty, and at least one: a single stall is no rhythm.
+        usual = sorted(self._pauses)[: -max(1, len(self._pauses) // 20)]
+        pause_ns = max(usual[-1] if usual else 0, self._current.pause_ns)
         settle_ns = max(4 * pause_ns, CAUTIOUS_SETTLE_NS if cautious else SHORTEST_SETTLE_NS)
         settle_ns = min(settle_ns, LONGEST_SETTLE_NS)
         return settle_ns * _FULL_FRAGMENT_FACTOR if self._last_size >= self._full_size else settle_ns

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -171,12 +172,20 @@ def _container(opening: Opening, split: bool) -> InputContainer:
     options = dict(opening.options)
     if split:
         options["fflags"] = "noparse+nofillin"
-    return av.open(
-        opening.url,
-        format=opening.format,
-        options=options,
-        timeout=(opening.open_timeout_s, opening.read_timeout_s),
-    )
+    start_s = time.monotonic()
+    try:
+        return av.open(
+            opening.url,
+            format=opening.format,
+            options=options,
+            timeout=(opening.open_timeout_s, opening.read_timeout_s),
+        )
+    except av.error.InvalidDataError as error:
+        # So FFmpeg calls it, too, when RTSP's first answer does not come in time.
+        waited_s = time.monotonic() - start_s
+        if opening.open_timeout_s is not None and waited_s >= 0.9 * opening.open_timeout_s:
+            raise TimeoutError("no answer") from error
+        raise
 
 
 def _video(container: InputContainer) -> VideoStream:

@@ -112,9 +112,9 @@ def _camera(
 def _rtsp(settings: SourceSection) -> Opening:
     options = {
         "allowed_media_types": "video",
-        # The header says what is needed; reading on to find out more would cost seconds of a slow stream.
-        "analyzeduration": "200000",
-        "timeout": str(round(settings.timeout_s * 1e6)),
+        # The description of the session says what is needed. Reading on to find out more would take a slow
+        # stream's first seconds, and its first frames would seem to arrive later than they did.
+        "probesize": "32",
     }
     if settings.transport != "auto":
         options["rtsp_transport"] = settings.transport

@@ -31,6 +31,12 @@ def peers() -> ModuleType:
     return _support("peers")
 
 
+@pytest.fixture(scope="session")
+def rtsp() -> ModuleType:
+    """tests/support/rtsp.py: a real RTSP server, independent readers, and a camera that pushes."""
+    return _support("rtsp")
+
+
 @pytest.fixture
 def counts() -> EdgeCounts:
     return EdgeCounts(CollectorRegistry())
