@@ -4,7 +4,6 @@ docs/hub.md explains each key; a test holds the two together. Constructors elsew
 never these models.
 """
 
-import ipaddress
 import logging
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +14,7 @@ from hub.buffer import SECOND_NS, BufferRules
 from hub.reference import Policy
 from viewsync.bundle import Bundle
 from viewsync.config import Section
+from viewsync.endpoints import is_loopback
 from viewsync.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -120,20 +120,6 @@ class HubConfig(Section):
     security: SecuritySection = SecuritySection()
     outputs: OutputsSection = OutputsSection()
     health: HealthSection = HealthSection()
-
-
-def is_loopback(endpoint: str) -> bool:
-    """Whether only this machine can reach `endpoint` (ipc, 127.0.0.0/8, ::1, localhost, lo)."""
-    transport, _, address = endpoint.partition("://")
-    if transport in ("ipc", "inproc"):
-        return True
-    host = address.rpartition(":")[0].strip("[]")
-    if host in ("localhost", "lo"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def uses_curve(security: SecuritySection, endpoints: tuple[str, ...]) -> bool:

@@ -11,10 +11,11 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from hub.config import HubConfig, SecuritySection, is_loopback, uses_curve
+from hub.config import HubConfig, SecuritySection, uses_curve
 from hub.metrics import HubMetrics
 from viewsync.cli.hub import command as hub_command
 from viewsync.cli.subscribe import command as subscribe_command
+from viewsync.endpoints import is_loopback
 from viewsync.errors import ConfigError
 from viewsync.packing import REASONS
 
