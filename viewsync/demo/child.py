@@ -12,11 +12,15 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def main() -> None:
-    parent = int(sys.argv[1])
+def end_with_parent(parent: int) -> None:
+    """From now on this process is told to end when its parent, process `parent`, does."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it ended before it could be watched
         sys.exit(1)
+
+
+def main() -> None:
+    end_with_parent(int(sys.argv[1]))
     sys.argv[:2] = []
     sys.argv.insert(0, "viewsync")
     runpy.run_module("viewsync", run_name="__main__")

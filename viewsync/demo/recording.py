@@ -5,6 +5,7 @@ and the reader is what `viewsync edge` reads with. What is kept is what arrived:
 that the sender reports gave, in the format of `viewsync.sim.dataset`.
 """
 
+import os
 import tempfile
 import threading
 import time
@@ -20,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from edge.config import SourceSection
 from edge.counts import EdgeCounts
 from edge.source import open_source
+from viewsync.demo.child import end_with_parent
 from viewsync.demo.processes import Program, Supervisor, free_ports
 from viewsync.errors import SourceError
 from viewsync.sim.dataset import CrowdTruth, save_crowd, seen
@@ -65,7 +67,7 @@ def record(
         _Job(view, sequence, casting, lasts_s, epoch_ns, port)
         for view, port in zip(VIEWS, free_ports(len(VIEWS)), strict=True)
     ]
-    with ProcessPoolExecutor(len(jobs), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(len(jobs), get_context("spawn"), end_with_parent, (os.getpid(),)) as pool:
         views = list(pool.map(_record_view, jobs))
     count = min(len(times) for times, _ in views)
     if not count:
