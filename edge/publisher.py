@@ -114,7 +114,9 @@ class Publisher:
         with self._settled:
             self._settled.notify_all()
         self._wakeup.set()
-        if self._thread.is_alive():
+        if self._thread.ident is None:
+            self._release()
+        elif self._thread.is_alive():
             self._thread.join(_CLOSE_S)
 
     def state(self) -> tuple[bool, dict[str, Any]]:
@@ -131,8 +133,11 @@ class Publisher:
         except Exception as error:  # noqa: BLE001 (raised again where messages are sent)
             self._failure = error
         finally:
-            self._disconnect()
-            self._context.destroy(linger=0)
+            self._release()
+
+    def _release(self) -> None:
+        self._disconnect()
+        self._context.destroy(linger=0)
 
     def _turn(self) -> None:
         """Wait for something to happen, then do what it asks for."""
