@@ -77,9 +77,8 @@ def _gait(tracks: Tracks, seed: int) -> tuple[Floats, Floats]:
     weight = np.pad(there.astype(np.float64), ((reach, reach), (0, 0), (0, 0)))
     smooth = sum(k * padded[i : i + frames] for i, k in enumerate(kernel))
     smooth = smooth / np.maximum(sum(k * weight[i : i + frames] for i, k in enumerate(kernel)), 1e-9)
-    rng = np.random.default_rng([seed, 0x67616974])
-    heading, phase = rng.uniform(-np.pi, np.pi, (frames, people)), np.empty((frames, people))
-    heading[:] = heading[:1]
+    start = [np.random.default_rng([seed, 0x67616974, int(i)]).uniform(-np.pi, np.pi, 2) for i in tracks.ids]
+    heading, first = (np.tile(row, (frames, 1)) for row in np.reshape(start, (people, 2)).T)
     for person in range(people):
         turning = there[:, person, 0] & (np.linalg.norm(smooth[:, person], axis=1) > _TURNS_FROM_M_S)
         known = np.flatnonzero(turning)
@@ -88,5 +87,4 @@ def _gait(tracks: Tracks, seed: int) -> tuple[Floats, Floats]:
             heading[:, person] = np.arctan2(*smooth[known[last], person].T[::-1])
     speed = np.linalg.norm(velocity, axis=2)
     step = np.where(speed > _TURNS_FROM_M_S, 2 * np.pi * (0.35 + 0.5 * speed), 0.0) / tracks.fps
-    phase[:] = rng.uniform(0, 2 * np.pi, people) + np.cumsum(step, axis=0)
-    return heading, phase
+    return heading, first + np.cumsum(step, axis=0)
