@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from viewsync.demo.processes import Program, Supervisor, free_ports
-from viewsync.errors import UserError
+from viewsync.errors import InternalError, UserError
 
 # A real program of ours that runs until it is told to stop.
 LISTENER = Program("listener", ("subscribe", "tcp://127.0.0.1:9", "--json"))
@@ -84,3 +84,13 @@ def test_a_killed_demo_takes_its_programs_along(tmp_path: Path) -> None:
 
 def test_free_ports_are_different() -> None:
     assert len(set(free_ports(20))) == 20
+
+
+def test_a_program_that_ends_again_and_again_is_not_tried_for_ever(tmp_path: Path) -> None:
+    # Killed first, so that what follows are restarts and no refusal to start at all.
+    program = Program("hub", ("hub", "--bundle", str(tmp_path / "none")))
+    with Supervisor([program], tmp_path) as programs:
+        programs.start(time.monotonic())
+        os.kill(programs.pids["hub"], signal.SIGKILL)
+        with pytest.raises(InternalError, match=r"again and again: .*none"):
+            until(lambda: programs.poll(time.monotonic()) is None, seconds=60.0)

@@ -14,13 +14,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from viewsync.errors import UserError
+from viewsync.errors import InternalError, UserError
 
 _FIRST_RESTART_S, _LAST_RESTART_S = 0.5, 5.0
 # A program that ran this long had started well.
 _SETTLED_S = 10.0
 _END_S = 2.0
 _USERS_MISTAKE = 2
+# So often in a row may a program end by itself, soon after its start.
+_FALSE_STARTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class _Running:
     due_s: float = 0.0
     wait_s: float = _FIRST_RESTART_S
     restarts: int = 0
+    false_starts: int = 0
 
 
 class Supervisor:
@@ -72,7 +75,8 @@ class Supervisor:
     def poll(self, now_s: float) -> list[str]:
         """Start again what died and is due; what happened, in words.
 
-        Raises UserError with the program's own words where one refuses to start at all.
+        Raises UserError with the program's own words where one refuses to start, InternalError where one
+        fails again and again.
         """
         events = []
         for running in self._all:
@@ -127,6 +131,9 @@ class Supervisor:
         name = running.program.name
         if code == _USERS_MISTAKE and lasted_s < _SETTLED_S and not running.restarts:
             raise UserError(f"{name} did not start: {last_line(running.log)}")
+        running.false_starts = running.false_starts + 1 if code > 0 and lasted_s < _SETTLED_S else 0
+        if running.false_starts >= _FALSE_STARTS:
+            raise InternalError(f"{name} ends again and again: {last_line(running.log)}")
         running.wait_s = (
             _FIRST_RESTART_S if lasted_s > _SETTLED_S else min(2 * running.wait_s, _LAST_RESTART_S)
         )
