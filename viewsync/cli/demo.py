@@ -85,6 +85,11 @@ class _Screen(_Quiet):
     help="At the end, draw the last answer: frames with the flow, density and truth.",
 )
 @click.option("--server", is_flag=True, help="Cameras behind a real RTSP server (needs GStreamer).")
+@click.option(
+    "--logs",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep the programs' settings and logs in this folder [they are thrown away].",
+)
 @click.option("--seed", type=click.IntRange(0), help="Which crowd [a random one that no training saw].")
 @click.option("--people", type=click.IntRange(1, 500), help="How many people walk about [by the seed].")
 @click.option(
@@ -95,6 +100,7 @@ def command(
     as_json: bool,
     picture: Path | None,
     server: bool,
+    logs: Path | None,
     seed: int | None,
     people: int | None,
     bundle: Path | None,
@@ -122,6 +128,7 @@ def command(
         people=people or crowd_size(seed),
         seconds=seconds,
         server=server,
+        logs=logs,
     )
     demo = Demo(settings)
     show = _Quiet() if as_json else _Screen() if sys.stdout.isatty() else _Lines()

@@ -159,8 +159,9 @@ def _ground(prediction: Prediction, places: NDArray[np.float64]) -> Image:
     grid, density = prediction.grid, prediction.density
     scale = _GROUND_HEIGHT / grid.rows
     size = (round(grid.columns * scale), _GROUND_HEIGHT)
-    # The same colours for the same density in every picture: the top is a person's usual peak.
-    level = np.clip(density / (0.6 * grid.cell_m**2 / 0.04), 0, 1)
+    # The same colours for the same density in every picture: the top is 1.75 people per square metre, the
+    # peak of one person spread by 0.3 m.
+    level = np.clip(density / (1.75 * grid.cell_m**2), 0, 1)
     large = cv2.resize((255 * level).astype(np.uint8), size, interpolation=cv2.INTER_LINEAR)
     image = np.asarray(cv2.applyColorMap(large, cv2.COLORMAP_INFERNO)[:, :, ::-1], np.uint8).copy()
     for x, y in places:

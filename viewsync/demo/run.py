@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,7 +48,7 @@ _ALLOWANCE_MS = 400
 @dataclass(frozen=True, slots=True)
 class Settings:
     """seconds: to go on after the first answer, None until stopped; server: cameras behind a real RTSP
-    server.
+    server; logs: folder for what the programs are told and say, None: it is thrown away.
     """
 
     bundle: Path
@@ -55,6 +56,7 @@ class Settings:
     people: int
     seconds: float | None = None
     server: bool = False
+    logs: Path | None = None
 
 
 class Shows(Protocol):
@@ -99,10 +101,14 @@ class Demo:
         epoch_ns = time.time_ns()
         self.truth = self._make_truth(self.scene, settings.people, settings.seed, self.plans, epoch_ns)
         self._started_s = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="viewsync-demo-") as folder:
-            programs, endpoint, ports = self._prepare(Path(folder), epoch_ns)
+        with ExitStack() as stack:
+            folder = settings.logs
+            if folder is None:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="viewsync-demo-")))
+            folder.mkdir(parents=True, exist_ok=True)
+            programs, endpoint, ports = self._prepare(folder, epoch_ns)
             self._counters = Counters(ports)
-            with Subscriber(endpoint) as hub, Supervisor(programs, Path(folder)) as self.programs:
+            with Subscriber(endpoint) as hub, Supervisor(programs, folder) as self.programs:
                 self.programs.start(time.monotonic())
                 self._watch(hub, stop, shows)
                 self._counters.read()
