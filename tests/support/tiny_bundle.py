@@ -47,19 +47,23 @@ def tiny_scene() -> Scene:
     return Scene("tiny", cameras, GroundGrid(0.0, 0.0, 0.5, 16, 12), (0.0, 1.0), zones)
 
 
-def write_tiny_bundle(path: Path, graphs: Sequence[str] = ("column", "none", "reference-only")) -> Bundle:
+def write_tiny_bundle(
+    path: Path,
+    graphs: Sequence[str] = ("column", "none", "reference-only"),
+    scene: Scene | None = None,
+) -> Bundle:
     """Write the bundle to `path` (a new folder, or a .zip) with these fusion graphs; the first is the
-    default.
+    default. `scene`: another one, of cameras with the same aspect ratio.
     """
-    scene = tiny_scene()
+    scene = scene or tiny_scene()
     sizes = {"C": CHANNELS, "h": HEIGHT // STRIDE, "w": WIDTH // STRIDE, "Z": len(scene.heights_m)}
     sizes |= {"Hg": scene.ground.rows, "Wg": scene.ground.columns}
     sizes |= {"Hm": scene.ground.rows // 2, "Wm": scene.ground.columns // 2}
     facts = {
         "name": "tiny",
         "task": "count",
-        "views": list(VIEWS),
-        "references": list(VIEWS),
+        "views": list(scene.cameras),
+        "references": list(scene.cameras),
         "encoder": {
             "input": {"name": "image", "shape": [1, HEIGHT, WIDTH, 3], "dtype": "uint8"},
             "output": {"name": "features", "shape": [1, CHANNELS, sizes["h"], sizes["w"]], "dtype": "uint8"},
