@@ -78,3 +78,20 @@ def tiny_bundle(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
     """Folder of a small real bundle, shared by all tests: copy it before you change it."""
     path: Path = tiny.write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny").path
     return path
+
+
+@pytest.fixture(scope="session")
+def small_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """scene.yaml of tests/support/small_scene.py."""
+    path: Path = _support("small_scene").write_small_scene(tmp_path_factory.mktemp("scene"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_crowds(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the small scene's crowds 0 to 5, five frames per view: do not change it."""
+    from viewsync.sim.dataset import make_set
+
+    folder = tmp_path_factory.mktemp("crowds")
+    make_set(str(small_scene), folder, range(6), frames=5, workers=1)
+    return folder

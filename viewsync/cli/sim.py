@@ -1,9 +1,13 @@
 """`viewsync sim`: simulated crowds and cameras."""
 
+import dataclasses
+import itertools
+import json
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
@@ -166,3 +170,77 @@ def camera(
         stream,
         _default_signals,
     ).run(stop)
+
+
+def crowd_range(ctx: click.Context, param: click.Parameter, value: str) -> range:
+    """A click callback: `A:B` as the seeds from A up to, not including, B."""
+    first, colon, last = value.partition(":")
+    if not (colon and first.isdigit() and last.isdigit() and int(first) < int(last)):
+        raise click.BadParameter(f"{value!r} is not like 0:300 (crowds 0 to 299)")
+    return range(int(first), int(last))
+
+
+@command.command()
+@click.option("--scene", default="plaza", show_default=True, help="A built-in scene, or a scene.yaml.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the crowds."
+)
+@click.option(
+    "--crowds", metavar="A:B", callback=crowd_range, required=True, help="Which crowds: seeds A to B - 1."
+)
+@click.option(
+    "--workers", type=click.IntRange(1), default=2, show_default=True, help="How many to make at a time."
+)
+@click.option(
+    "--frames", type=click.IntRange(1), default=12, show_default=True, help="Frames per crowd and view."
+)
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Time between a view's frames, s.",
+)
+def dataset(scene: str, out: Path, crowds: range, workers: int, frames: int, interval_s: float) -> None:
+    """Make crowds to train on or to test with: frames that went through the video codec, and the truth.
+
+    Crowds that are there already are kept, so an interrupted run goes on where it stopped.
+    """
+    from viewsync.cli.progress import progress
+    from viewsync.sim.dataset import lacking, make_set
+
+    stop = stopping()
+    there = len(crowds) - len(lacking(out, crowds))
+    with progress("crowds", len(crowds), there) as advance:
+        made = itertools.count(there + 1)
+        make_set(
+            scene,
+            out,
+            crowds,
+            frames,
+            interval_s,
+            workers,
+            lambda seed: advance(next(made), f"#{seed}"),
+            stop,
+        )
+    left = len(lacking(out, crowds))
+    click.echo(f"{out}: {len(crowds) - left} of {len(crowds)} crowds", err=True)
+    if left:
+        raise click.Abort
+
+
+@command.command()
+@click.option("--scene", default="plaza", show_default=True, help="A built-in scene, or a scene.yaml.")
+@click.option("--people", type=click.IntRange(1), default=40, show_default=True, help="Size of the crowds.")
+@click.option(
+    "--crowds", metavar="A:B", callback=crowd_range, default="0:8", show_default=True, help="Which crowds."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def describe(scene: str, people: int, crowds: range, as_json: bool) -> None:
+    """Print how hard a scene is: what views hide, how people move, how alike they look, frames per second."""
+    from viewsync.sim import describe as figures
+    from viewsync.sim.scenes import load
+
+    found = figures.describe(load(scene), crowds, people=people, timed_frames=60)
+    click.echo(json.dumps(dataclasses.asdict(found)) if as_json else "\n".join(figures.lines(found)))

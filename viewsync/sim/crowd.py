@@ -137,6 +137,11 @@ class Crowd:
         self._step = 0
         self._remember()
 
+    @property
+    def leaders(self) -> NDArray[np.int64]:
+        """Index (N,) of whom each person follows: singles and leaders follow themselves."""
+        return self._leader
+
     def state(self, t_s: float) -> CrowdState:
         """The crowd at `t_s` seconds (≥ 0). Raises ValueError for a time before the history kept."""
         if t_s < 0:

@@ -8,14 +8,21 @@ finished crowds are kept.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+import signal
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from threading import Event
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.scene import Scene, load_scene, save_scene
+from viewsync.errors import UserError
 from viewsync.sim.codec import encode_decode
 from viewsync.sim.crowd import Crowd
 from viewsync.sim.render import Renderer
@@ -113,28 +120,81 @@ def make_set(
     frames: int = 12,
     interval_s: float = 1.0,
     workers: int = 2,
-    done: Callable[[int], None] | None = None,
+    done: Callable[[int], None] = lambda seed: None,
+    stop: Event | None = None,
 ) -> None:
-    """Make the crowds of `seeds` that `folder` lacks, on `workers` processes; `done(seed)` after each."""
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [s for s in seeds if not (folder / f"{s:06d}.npz").exists()]
+    """Make the crowds of `seeds` that `folder` lacks, on `workers` processes; `done(seed)` after each.
+
+    Once `stop` is set, the crowds in hand are finished and no new one is begun. Raises UserError where
+    `folder` holds crowds of another scene.
+    """
+    claim(folder, load(scene).scene)
+    task = partial(_make_one, scene, folder, frames, interval_s)
+    run_each(task, lacking(folder, seeds), workers, done, stop or Event())
+
+
+def lacking(folder: Path, seeds: Iterable[int]) -> list[int]:
+    """Those of `seeds` whose crowds are not in `folder`, or not whole."""
+    return [seed for seed in seeds if not (folder / f"{seed:06d}.npz").exists()]
+
+
+def claim(folder: Path, scene: Scene) -> None:
+    """Keep `scene` beside its crowds, so that those of another scene never join them. Raises UserError."""
+    path = folder / "scene.yaml"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_scene(scene, path)
+    elif not _same(scene, load_scene(path)):
+        raise UserError(f"{folder} holds crowds of another scene (see {path}); choose another folder")
+
+
+def _same(first: Scene, second: Scene) -> bool:
+    """Whether frames of one are frames of the other, up to another machine's rounding."""
+    if (list(first.cameras), first.ground) != (list(second.cameras), second.ground):
+        return False
+    return all(
+        (a.width, a.height) == (b.width, b.height)
+        and all(np.allclose(getattr(a, k), getattr(b, k)) for k in ("K", "R", "t", "distortion"))
+        for a, b in zip(first.cameras.values(), second.cameras.values(), strict=True)
+    )
+
+
+def run_each(
+    task: Callable[[int], None],
+    seeds: Sequence[int],
+    workers: int,
+    done: Callable[[int], None],
+    stop: Event,
+) -> None:
+    """`task(seed)` for all `seeds` on `workers` processes; `done(seed)` here, after each.
+
+    Once `stop` is set, what has begun is finished and nothing else begins. What a task raises is raised.
+    """
     if workers <= 1:
-        for s in missing:
-            _make_one(scene, folder, s, frames, interval_s)
-            if done:
-                done(s)
+        for seed in seeds:
+            if stop.is_set():
+                return
+            task(seed)
+            done(seed)
         return
-    with ProcessPoolExecutor(workers) as pool:
-        tasks = {pool.submit(_make_one, scene, folder, s, frames, interval_s): s for s in missing}
-        for task, s in tasks.items():
-            task.result()
-            if done:
-                done(s)
+    # Fresh processes: a forked one would share our threads' locks and our signal handlers.
+    with ProcessPoolExecutor(workers, get_context("spawn"), _ready_worker) as pool:
+        tasks = {pool.submit(task, seed): seed for seed in seeds}
+        try:
+            for finished in as_completed(tasks):
+                finished.result()
+                done(tasks[finished])
+                if stop.is_set():
+                    break
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _make_one(scene: str, folder: Path, seed: int, frames: int, interval_s: float) -> None:
-    import cv2
-
+def _ready_worker() -> None:
+    # Ctrl-C reaches the whole process group; the parent decides what is still finished.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
-    pictures, truth = make_crowd(load(scene), seed, frames, interval_s)
-    save_crowd(folder, seed, pictures, truth)
+
+
+def _make_one(scene: str, folder: Path, frames: int, interval_s: float, seed: int) -> None:
+    save_crowd(folder, seed, *make_crowd(load(scene), seed, frames, interval_s))

@@ -112,6 +112,16 @@ class Renderer:
         noise = np.roll(noise, (int(pick[1]) % noise.shape[0], int(pick[2]) % noise.shape[1]), (0, 1))
         return cv2.add(small, noise, dtype=cv2.CV_8U).astype(np.uint8, copy=False)  # saturating
 
+    def labels(self, state: CrowdState, looks: Appearance) -> NDArray[np.uint16]:
+        """Who is seen where: (height, width), person i as i + 1, 0 where nobody is."""
+        camera = self.camera
+        body = joints(state, looks)
+        pixels, depth = camera.project(body), camera.depth(body)
+        labels = np.zeros((camera.height, camera.width), np.uint16)
+        shown = _in_front(pixels, depth, camera)
+        self._draw_all(labels, pixels, depth, shown, looks, np.arange(1, len(body) + 1))
+        return labels
+
     def visible_pixels(
         self, state: CrowdState, looks: Appearance
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -122,8 +132,7 @@ class Renderer:
         body = joints(state, looks)
         pixels, depth = camera.project(body), camera.depth(body)
         shown = _in_front(pixels, depth, camera)
-        labels = np.zeros((camera.height, camera.width), np.uint16)
-        self._draw_all(labels, pixels, depth, shown, looks, np.arange(1, len(body) + 1))
+        labels = self.labels(state, looks)
         count = np.bincount(labels.ravel(), minlength=len(body) + 2)[1 : len(body) + 1]
         whole = np.zeros(len(body), np.int64)
         for i in np.flatnonzero(shown).tolist():

@@ -1,0 +1,60 @@
+"""A bar with the time left on stderr; where that is no terminal, a line in the log now and then."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+_log = logging.getLogger(__name__)
+_LINE_EVERY_S = 20.0
+
+
+class Advance(Protocol):
+    """Says that `done` of the total are done; `note` is shown behind the bar."""
+
+    def __call__(self, done: int, note: str = "") -> None: ...
+
+
+@contextmanager
+def progress(what: str, total: int, start: int = 0) -> Iterator[Advance]:
+    """Show how far `what` is, from `start` of `total` on."""
+    if not sys.stderr.isatty():
+        yield _Lines(what, total, start)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeRemainingColumn as TimeLeftColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        # A long window: steps of training are uneven while they alternate with validation.
+        TimeLeftColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=120) as bars:
+        task = bars.add_task(what, total=total, completed=start, note="")
+        yield lambda done, note="": bars.update(task, completed=done, note=note)
+
+
+class _Lines:
+    def __init__(self, what: str, total: int, start: int) -> None:
+        self._what, self._total, self._start = what, total, start
+        self._began = self._last = time.monotonic()
+
+    def __call__(self, done: int, note: str = "") -> None:
+        now = time.monotonic()
+        if now - self._last < _LINE_EVERY_S and done < self._total:
+            return
+        self._last = now
+        left_s = (now - self._began) / max(done - self._start, 1) * (self._total - done)
+        _log.info("%s: %d of %d, about %s left %s", self._what, done, self._total, _minutes(left_s), note)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
