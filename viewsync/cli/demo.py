@@ -93,6 +93,11 @@ class _Screen(_Quiet):
 @click.option("--seed", type=click.IntRange(0), help="Which crowd [a random one that no training saw].")
 @click.option("--people", type=click.IntRange(1, 500), help="How many people walk about [by the seed].")
 @click.option(
+    "--tracks",
+    metavar="SEQUENCE",
+    help="PETS2009's real people, such as S2L1, instead of a crowd; needs a bundle for its cameras.",
+)
+@click.option(
     "--bundle", type=click.Path(path_type=Path), help="Bundle to run [the one that comes with viewsync]."
 )
 def command(
@@ -103,6 +108,7 @@ def command(
     logs: Path | None,
     seed: int | None,
     people: int | None,
+    tracks: str | None,
     bundle: Path | None,
 ) -> None:
     """Watch one count come out of simulated cameras that are seconds apart, next to the truth.
@@ -129,6 +135,7 @@ def command(
         seconds=seconds,
         server=server,
         logs=logs,
+        tracks=tracks,
     )
     demo = Demo(settings)
     show = _Quiet() if as_json else _Screen() if sys.stdout.isatty() else _Lines()

@@ -48,7 +48,8 @@ _ALLOWANCE_MS = 400
 @dataclass(frozen=True, slots=True)
 class Settings:
     """seconds: to go on after the first answer, None until stopped; server: cameras behind a real RTSP
-    server; logs: folder for what the programs are told and say, None: it is thrown away.
+    server; logs: folder for what the programs are told and say, None: it is thrown away; tracks: a PETS2009
+    sequence whose people walk about instead of a crowd.
     """
 
     bundle: Path
@@ -57,6 +58,7 @@ class Settings:
     seconds: float | None = None
     server: bool = False
     logs: Path | None = None
+    tracks: str | None = None
 
 
 class Shows(Protocol):
@@ -99,7 +101,9 @@ class Demo:
         """Until `stop` is set or the time is over. Raises UserError or InternalError if it cannot start."""
         settings = self.settings
         epoch_ns = time.time_ns()
-        self.truth = self._make_truth(self.scene, settings.people, settings.seed, self.plans, epoch_ns)
+        self.truth = self._make_truth(
+            self.scene, settings.people, settings.seed, self.plans, epoch_ns, settings.tracks
+        )
         self._started_s = time.monotonic()
         with ExitStack() as stack:
             folder = settings.logs
@@ -163,6 +167,7 @@ class Demo:
             "seconds": round(self.seconds, 1),
             "seed": self.settings.seed,
             "people": self.settings.people,
+            "tracks": self.settings.tracks,
             "scene": self.bundle.scene.name,
             "bundle": self.bundle.hash,
             "verdict": self.score.verdict(),
@@ -225,6 +230,8 @@ class Demo:
             *("--people", str(self.settings.people), "--seed", str(self.settings.seed)),
             *("--epoch-ns", str(epoch_ns), "--url", url),
         ]
+        if self.settings.tracks is not None:
+            arguments += ("--tracks", self.settings.tracks)
         if self.settings.server:
             arguments.append("--server")
         return Program(f"camera-{plan.view}", tuple(arguments))

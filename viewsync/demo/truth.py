@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from viewsync.prediction import Prediction, ViewReport
 from viewsync.sim.camera_clock import CameraClock, FrameSchedule
 from viewsync.sim.crowd import Crowd
+from viewsync.sim.pets2009 import data_folder, tracks
 from viewsync.sim.scenes import SimScene
+from viewsync.sim.track_crowd import TrackCrowd
 
 # Frames per second of cheap cameras on a thin link; every camera of a demo gets another.
 _RATES = (0.4, 0.7, 1.0, 0.5, 0.85, 1.2)
@@ -57,9 +59,19 @@ class Truth:
     """The crowd itself, and the instants at which the cameras really took their pictures."""
 
     def __init__(
-        self, scene: SimScene, people: int, seed: int, plans: Mapping[str, CameraPlan], epoch_ns: int
+        self,
+        scene: SimScene,
+        people: int,
+        seed: int,
+        plans: Mapping[str, CameraPlan],
+        epoch_ns: int,
+        sequence: str | None = None,
     ) -> None:
-        self.crowd = Crowd(scene.walk_area, people, seed, scene.obstacles)
+        self.crowd: Crowd | TrackCrowd
+        if sequence is None:
+            self.crowd = Crowd(scene.walk_area, people, seed, scene.obstacles)
+        else:
+            self.crowd = TrackCrowd(tracks(data_folder(), sequence), seed)
         self._grid = scene.scene.ground
         self._plans, self._epoch_ns = plans, epoch_ns
 
