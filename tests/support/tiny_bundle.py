@@ -51,9 +51,11 @@ def write_tiny_bundle(
     path: Path,
     graphs: Sequence[str] = ("column", "none", "reference-only"),
     scene: Scene | None = None,
+    trained_s: float = 3.0,
 ) -> Bundle:
     """Write the bundle to `path` (a new folder, or a .zip) with these fusion graphs; the first is the
-    default. `scene`: another one, of cameras with the same aspect ratio.
+    default. `scene`: another one, of cameras with the same aspect ratio; trained_s: the range of offsets that
+    it says it knows.
     """
     scene = scene or tiny_scene()
     sizes = {"C": CHANNELS, "h": HEIGHT // STRIDE, "w": WIDTH // STRIDE, "Z": len(scene.heights_m)}
@@ -88,7 +90,7 @@ def write_tiny_bundle(
             for graph in graphs
         },
         "default": graphs[0],
-        "offset": {"trained_s": 3.0, "unknown_s": UNKNOWN_S},
+        "offset": {"trained_s": trained_s, "unknown_s": UNKNOWN_S},
         "training": {"how": "not at all: made by hand for tests"},
         "accuracy": {},
     }
