@@ -25,7 +25,11 @@ def reduced_size(stream: tuple[int, int], wanted: tuple[int, int] | None) -> tup
 
 
 class DecodedPicture:
-    """A frame as the decoder left it."""
+    """A frame as the decoder left it.
+
+    It is converted by one thread: libswscale would start new ones for every frame, and waiting for those took
+    ten times as long as converting a small frame.
+    """
 
     __slots__ = ("_frame", "_wanted")
 
@@ -40,8 +44,10 @@ class DecodedPicture:
     def image(self) -> RgbImage:
         width, height = reduced_size(self.size, self._wanted)
         if (width, height) == self.size:
-            return np.asarray(self._frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-        smaller = self._frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
+            return np.asarray(self._frame.to_ndarray(format="rgb24", threads=1), dtype=np.uint8)
+        smaller = self._frame.reformat(
+            width=width, height=height, format="rgb24", interpolation="AREA", threads=1
+        )
         return np.asarray(smaller.to_ndarray(), dtype=np.uint8)
 
 
