@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from viewsync.sim.camera_clock import CameraClock, FrameSchedule
@@ -23,12 +23,14 @@ schedules = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(clocks, seconds)
 def test_true_time_comes_back_where_the_hint_says_which_of_two(clock: CameraClock, true_s: float) -> None:
     found = clock.true_s(clock.camera_s(true_s), near_s=true_s)
     assert found == pytest.approx(true_s, abs=TOLERANCE_S)
 
 
+@settings(deadline=None)
 @given(clocks, st.integers(0, 86_400 * 10**9))
 def test_nanoseconds_come_back_too(clock: CameraClock, since_ns: int) -> None:
     true_ns = EPOCH_NS + since_ns
@@ -36,6 +38,7 @@ def test_nanoseconds_come_back_too(clock: CameraClock, since_ns: int) -> None:
     assert abs(clock.true_ns(camera_ns, EPOCH_NS, near_ns=true_ns) - true_ns) <= TOLERANCE_S * 1e9
 
 
+@settings(deadline=None)
 @given(clocks, st.floats(-1e5, 2e5))
 def test_every_camera_time_has_a_true_time(clock: CameraClock, camera_s: float) -> None:
     assert math.isfinite(clock.true_s(camera_s))
@@ -73,6 +76,7 @@ def test_impossible_clocks_are_refused(bad: dict[str, object]) -> None:
         CameraClock(**bad)  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(schedules, seconds)
 def test_the_next_frame_is_the_next_that_is_not_dropped(schedule: FrameSchedule, true_s: float) -> None:
     number, instant_s = schedule.following(true_s)
@@ -81,6 +85,7 @@ def test_the_next_frame_is_the_next_that_is_not_dropped(schedule: FrameSchedule,
     assert all(schedule.dropped(k) for k in between)
 
 
+@settings(deadline=None)
 @given(schedules, seconds)
 def test_any_part_of_a_schedule_is_the_same_schedule(schedule: FrameSchedule, start_s: float) -> None:
     middle_s, end_s = start_s + 7.0, start_s + 20.0
