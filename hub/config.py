@@ -60,7 +60,7 @@ class GateSection(Section):
     # How far beyond its own uncertainty a capture time may lie in the future, milliseconds.
     max_future_ms: float = Field(default=250.0, ge=0, le=60_000)
     # An offset less certain than this is given to the model as unknown, milliseconds.
-    max_uncertainty_ms: float = Field(default=1000.0, gt=0, le=3_600_000)
+    max_uncertainty_ms: float = Field(default=2000.0, gt=0, le=3_600_000)
     # Fewest usable views that make an answer.
     min_views: int = Field(default=1, ge=1, le=64)
 
