@@ -116,8 +116,8 @@ class AccessUnits:
                 # Some servers send the head of a client's first picture ahead of its time.
                 self._current.arrival_ns = arrival_ns
         current = self._current
-        if not starts and not current.has_picture:
-            return done  # the rest of a picture whose beginning we did not see
+        if not starts and not current.parts:
+            return done  # the rest of something whose beginning we did not see
         if current.handed_out:
             current.handed_out = False
             current.again = True

@@ -127,38 +127,48 @@ def test_a_real_clip_frame_by_frame_against_independent_readers(
     server = serve(rtsp.serve_file(clip))
     watched = watch(server.url)
     watched.wait_for(lambda frames: len(frames) >= 3)
-    independent = rtsp.capture_times_ns(server.url, 8.0)
-    probed = rtsp.probe(server.url, 5.0)
-    frames = watched.wait_for(lambda frames: sum(frame.clock == "rtcp" for frame in frames) >= 60)
-    times_ns = np.array([int(line) for line in independent.communicate(timeout=PATIENCE_S)[0].split()])
+    probed = rtsp.probe(server.url, 3.0)
+    times_ns = np.array(rtsp.capture_times_ns(server.url, 40))
+    frames = watched.wait_for(lambda frames: frames[-1].capture_ns > times_ns.max())
 
     # Size and rate as ffprobe sees them.
     assert {frame.stream_size for frame in frames} == {(probed[0]["width"], probed[0]["height"])}
     probed_s = np.diff([float(frame["pts_time"]) for frame in probed if "pts_time" in frame])
     interval_s = float(np.median(probed_s))
-    dated = [frame for frame in frames if frame.clock == "rtcp"]
+    # Around the first report pictures come out in another order than they were dated in: B-frames.
+    undated = [index for index, frame in enumerate(frames) if frame.clock != "rtcp"]
+    dated = frames[undated[-1] + 1 :] if undated else frames
     steps_s = np.diff([frame.capture_ns for frame in dated]) / SECOND_NS
-    # Every frame once: sender reports are one per five seconds and may move the times by the server's jitter.
-    assert np.abs(steps_s - interval_s).max() < 0.01
+    steps = np.round(steps_s / interval_s)
+    # Sender reports may move the times by the server's jitter.
+    assert np.abs(steps_s - steps * interval_s).max() < 0.01
+    # Every frame once. Where this machine was too slow for one, the next took its place and was counted.
+    assert steps.min() == 1
+    assert (steps - 1).sum() <= _value(counts, "frames_dropped_total", reason="newer")
+    assert _value(counts, "frames_dropped_total", reason="rate") == 0
 
     # Capture times as GStreamer's own RTCP gives them, frame for frame.
-    shared = [frame for frame in dated if times_ns.min() <= frame.capture_ns <= times_ns.max()]
+    first_ns, last_ns = np.sort(times_ns)[
+        [8, -8]
+    ]  # at its ends it, too, lacks B-frames or what they refer to
+    shared = [frame for frame in dated if first_ns <= frame.capture_ns <= last_ns]
     assert len(shared) >= 20
     away_ns = [np.abs(times_ns - frame.capture_ns).min() for frame in shared]
     assert max(away_ns) < 2_000_000  # another NTP rounding, not another frame (100 ms)
 
-    # The pictures are the clip's, in order, none twice and none left out.
+    # The pictures are the clip's, in order, none twice.
     images = _clip_images(clip, 400, (768, 432))
     small = images[:, ::8, ::8].astype(np.int16)
     first = dated[0].image[::8, ::8].astype(np.int16)
     start = int(np.abs(small - first).mean(axis=(1, 2, 3)).argmin())
-    for index, frame in enumerate(dated[:60]):
+    places = start + np.concatenate([[0], np.cumsum(steps)]).astype(int)
+    for place, frame in zip(places[:60], dated[:60], strict=True):
         # Another build's YUV to RGB conversion rounds by a level or two; the next frame differs by more.
-        assert np.abs(images[start + index].astype(np.int16) - frame.image).mean() < 2.0
+        assert np.abs(images[place].astype(np.int16) - frame.image).mean() < 2.0
     assert _value(counts, "frames_dropped_total", reason="damaged") == 0
 
 
-def test_the_chosen_rate_is_kept_with_fresh_frames(
+def test_the_chosen_rate_is_kept(
     clip: Path, rtsp: ModuleType, serve: Callable[..., Any], watch: Callable[..., Watched]
 ) -> None:
     watched = watch(serve(rtsp.serve_file(clip)).url, rate_hz=2.0)

@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -30,10 +30,12 @@ def _message(seq: int, at_ns: int) -> FeatureMessage:
 # --- the rate -----------------------------------------------------------------------------------------------
 
 
-@given(st.floats(0.2, 30), st.floats(0.2, 60), st.floats(0, 0.2), st.randoms(use_true_random=False))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.floats(0.2, 30), st.floats(0.2, 60), st.floats(0, 0.2), st.integers())
 def test_the_gate_keeps_the_rate_and_lets_every_frame_of_a_slower_stream_pass(
-    rate_hz: float, stream_hz: float, jitter: float, randomness: random.Random
+    rate_hz: float, stream_hz: float, jitter: float, seed: int
 ) -> None:
+    randomness = random.Random(seed)
     gate = RateGate(rate_hz)
     count = 200
     times = [(index + jitter * randomness.random()) / stream_hz for index in range(count)]
@@ -61,6 +63,7 @@ def test_before_the_first_sender_report_arrival_dates_a_frame() -> None:
     assert dating.date(None, NOON_NS) == (NOON_NS, "arrival", None)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(-3000, 3000), st.lists(st.integers(10, 400), min_size=3, max_size=30))
 def test_a_camera_clock_that_is_wrong_is_measured_not_refused(wrong_s: int, delays_ms: list[int]) -> None:
     dating = FrameDating(CaptureClock(), use_camera_clock=True)
@@ -93,10 +96,12 @@ def test_reordered_arrivals_are_no_step_of_the_camera_clock() -> None:
 # --- waiting ------------------------------------------------------------------------------------------------
 
 
-@given(st.floats(0.01, 5), st.floats(1, 20), st.randoms(use_true_random=False))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.floats(0.01, 5), st.floats(1, 20), st.integers())
 def test_waits_double_up_to_the_longest_and_are_jittered_down(
-    first_s: float, factor: float, randomness: random.Random
+    first_s: float, factor: float, seed: int
 ) -> None:
+    randomness = random.Random(seed)
     longest_s = first_s * factor
     backoff = Backoff(first_s, longest_s, randomness)
     for nominal_s in [min(first_s * 2**power, longest_s) for power in range(8)]:
@@ -169,8 +174,10 @@ class OutboxLaws(RuleBasedStateMachine):
 
 
 TestOutbox = OutboxLaws.TestCase
+TestOutbox.settings = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.tuples(st.integers(64, 4096), st.integers(64, 4096)),
     st.tuples(st.integers(32, 512), st.integers(32, 512)),

@@ -71,10 +71,11 @@ def serve_pattern(rate: str, codec: str = "h264") -> str:
     return f"( videotestsrc is-live=true pattern=ball ! {picture} ! {encoded} )"
 
 
-def capture_times_ns(url: str, seconds: float) -> subprocess.Popen[str]:
-    """Start the independent reader; its output is one UTC ns a line."""
-    script = str(_HERE / "gst_capture_times.py")
-    return subprocess.Popen([system_python(), script, url, str(seconds)], stdout=subprocess.PIPE, text=True)
+def capture_times_ns(url: str, count: int) -> list[int]:
+    """Capture times, UTC ns, of `count` pictures by the independent reader."""
+    command = [system_python(), str(_HERE / "gst_capture_times.py"), url, str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return [int(line) for line in done.stdout.split()]
 
 
 def probe(url: str, seconds: float) -> list[dict[str, object]]:

@@ -16,7 +16,7 @@ class Recording:
     units: list[tuple[int, bytes]] = field(repr=False)
 
 
-def moving_image(index: int, width: int = 320, height: int = 176) -> np.ndarray:
+def moving_image(index: int, width: int = 160, height: int = 96) -> np.ndarray:
     """A picture with detail, different for each index."""
     blocks = np.random.default_rng(0).integers(0, 255, (height // 8, width // 8, 3), np.uint8)
     return np.roll(np.kron(blocks, np.ones((8, 8, 1), np.uint8)), 5 * index, axis=1)
@@ -27,7 +27,7 @@ def record(codec: str, count: int, gop: int = 8, **options: str) -> Recording:
     sink = io.BytesIO()
     with av.open(sink, "w", format="h264" if codec == "libx264" else "hevc") as container:
         stream = container.add_stream(codec, rate=10, options={"preset": "veryfast", **options})
-        stream.width, stream.height, stream.pix_fmt = 320, 176, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
         stream.codec_context.gop_size = gop
         packets = []
         for index in range(count):
