@@ -119,7 +119,7 @@ def test_the_command_makes_keeps_and_explains(small_scene: Path, tmp_path: Path)
         return run.exit_code, run.output
 
     code, text = dataset("--crowds", "7:8", "--workers", "1", "--frames", "2")
-    assert code == 0 and text.endswith(f"{tmp_path / 'set'}: 1 of 1 crowds\n")
+    assert code == 0 and text.endswith(f"{tmp_path / 'set'}: 1 crowds\n")
     assert np.load(tmp_path / "set/000007.npy").shape == (3, 2, 72, 96, 3)
     code, text = dataset("--crowds", "8:7")
     assert code == 2 and "0:300" in text

@@ -1,7 +1,6 @@
 """`viewsync sim`: simulated crowds and cameras."""
 
 import dataclasses
-import itertools
 import json
 import signal
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from viewsync.cli.crowds import crowd_range, make_missing
 from viewsync.cli.sim_pets2009 import command as pets2009_command
 from viewsync.cli.stop import stopping
 
@@ -172,14 +172,6 @@ def camera(
     ).run(stop)
 
 
-def crowd_range(ctx: click.Context, param: click.Parameter, value: str) -> range:
-    """A click callback: `A:B` as the seeds from A up to, not including, B."""
-    first, colon, last = value.partition(":")
-    if not (colon and first.isdigit() and last.isdigit() and int(first) < int(last)):
-        raise click.BadParameter(f"{value!r} is not like 0:300 (crowds 0 to 299)")
-    return range(int(first), int(last))
-
-
 @command.command()
 @click.option("--scene", default="plaza", show_default=True, help="A built-in scene, or a scene.yaml.")
 @click.option(
@@ -207,27 +199,8 @@ def dataset(scene: str, out: Path, crowds: range, workers: int, frames: int, int
 
     Crowds that are there already are kept, so an interrupted run goes on where it stopped.
     """
-    from viewsync.cli.progress import progress
-    from viewsync.sim.dataset import lacking, make_set
-
-    stop = stopping()
-    there = len(crowds) - len(lacking(out, crowds))
-    with progress("crowds", len(crowds), there) as advance:
-        made = itertools.count(there + 1)
-        make_set(
-            scene,
-            out,
-            crowds,
-            frames,
-            interval_s,
-            workers,
-            lambda seed: advance(next(made), f"#{seed}"),
-            stop,
-        )
-    left = len(lacking(out, crowds))
-    click.echo(f"{out}: {len(crowds) - left} of {len(crowds)} crowds", err=True)
-    if left:
-        raise click.Abort
+    make_missing(scene, out, crowds, workers, frames, interval_s)
+    click.echo(f"{out}: {len(crowds)} crowds", err=True)
 
 
 @command.command()

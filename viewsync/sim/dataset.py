@@ -141,22 +141,28 @@ def lacking(folder: Path, seeds: Iterable[int]) -> list[int]:
 def claim(folder: Path, scene: Scene) -> None:
     """Keep `scene` beside its crowds, so that those of another scene never join them. Raises UserError."""
     path = folder / "scene.yaml"
+    check_cameras(folder, scene)
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         save_scene(scene, path)
-    elif not _same(scene, load_scene(path)):
-        raise UserError(f"{folder} holds crowds of another scene (see {path}); choose another folder")
+    elif load_scene(path).ground != scene.ground:
+        raise UserError(f"{folder} holds crowds of another ground (see {path}); choose another folder")
 
 
-def _same(first: Scene, second: Scene) -> bool:
-    """Whether frames of one are frames of the other, up to another machine's rounding."""
-    if (list(first.cameras), first.ground) != (list(second.cameras), second.ground):
-        return False
-    return all(
+def check_cameras(folder: Path, scene: Scene) -> None:
+    """Raise UserError where `folder` says that its frames are of other cameras than the scene's."""
+    path = folder / "scene.yaml"
+    if not path.exists():
+        return
+    # Up to another machine's rounding.
+    there = load_scene(path).cameras
+    same = list(there) == list(scene.cameras) and all(
         (a.width, a.height) == (b.width, b.height)
         and all(np.allclose(getattr(a, k), getattr(b, k)) for k in ("K", "R", "t", "distortion"))
-        for a, b in zip(first.cameras.values(), second.cameras.values(), strict=True)
+        for a, b in zip(there.values(), scene.cameras.values(), strict=True)
     )
+    if not same:
+        raise UserError(f"{folder} holds crowds of another scene (see {path}); choose another folder")
 
 
 def run_each(

@@ -4,47 +4,75 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from viewsync.errors import UserError
 from viewsync.nets.model import CountingModel, ModelConfig
 
+# Settings that may differ when a run goes on: where its data lie now, and how many cores there are.
+_FREE = ("data", "threads")
+
 
 def save_checkpoint(
     folder: Path, model: CountingModel, optimiser: torch.optim.Optimizer | None, state: Mapping[str, Any]
 ) -> None:
-    """Write a checkpoint; `state.json` is moved into place last, so a folder that has it is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "model.safetensors", {k: v.contiguous() for k, v in model.state_dict().items()})
-    if optimiser is not None:
-        _replace(folder / "optimiser.safetensors", _optimiser_tensors(model, optimiser))
-    part = folder / "state.json.part"
-    part.write_text(json.dumps({**state, "model": model.config.as_dict()}, indent=1))
-    os.replace(part, folder / "state.json")
+    """Write a checkpoint; the folder is replaced whole, so that what is there is never half of two.
+
+    Raises UserError where it cannot be written; the one that was there stays.
+    """
+    fresh, old = folder.with_name(folder.name + ".new"), _aside(folder)
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, fresh / "model.safetensors")
+        if optimiser is not None:
+            save_file(_optimiser_tensors(model, optimiser), fresh / "optimiser.safetensors")
+        (fresh / "state.json").write_text(json.dumps({**state, "model": model.config.as_dict()}, indent=1))
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise UserError(
+            f"{folder}: the checkpoint cannot be written ({error}); free some space, then train on: "
+            "the last one is kept"
+        ) from error
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is a checkpoint in `folder`."""
+    return (_present(folder) / "state.json").exists()
 
 
 def load_state(folder: Path) -> dict[str, Any]:
     """`state.json` of a checkpoint. Raises UserError, saying what to do, where there is none."""
-    path = folder / "state.json"
-    if not path.exists():
+    path = _present(folder) / "state.json"
+    try:
+        state: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
         raise UserError(
             f"{folder}: no checkpoint here (state.json is missing); train one with: viewsync train"
-        )
-    state: dict[str, Any] = json.loads(path.read_text())
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); use another checkpoint or train again") from error
     return state
 
 
 def load_model(folder: Path) -> CountingModel:
-    """The model of a checkpoint, in evaluation mode on the CPU."""
+    """The model of a checkpoint, in evaluation mode on the CPU. Raises UserError."""
     sizes = load_state(folder)["model"]
     model = CountingModel(ModelConfig(**{**sizes, "methods": tuple(sizes["methods"])}))
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    model.load_state_dict(_read(_present(folder) / "model.safetensors"))
     return model.eval()
 
 
@@ -58,8 +86,8 @@ def load_into(folder: Path, model: CountingModel, optimiser: torch.optim.Optimiz
         raise UserError(
             f"{folder}: this checkpoint is of another model ({state['model']}); use another --out folder"
         )
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    moments = load_file(folder / "optimiser.safetensors")
+    model.load_state_dict(_read(_present(folder) / "model.safetensors"))
+    moments = _read(_present(folder) / "optimiser.safetensors")
     for name, parameter in model.named_parameters():
         if f"{name}#step" in moments:
             optimiser.state[parameter] = {
@@ -71,6 +99,17 @@ def load_into(folder: Path, model: CountingModel, optimiser: torch.optim.Optimiz
     return state
 
 
+def check_same_run(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse, with a UserError that names a setting, to go on with a checkpoint of another configuration."""
+    before = load_state(folder).get("config", {})
+    for key, value in config.items():
+        if key not in _FREE and key in before and before[key] != value:
+            raise UserError(
+                f"{folder} was trained with {key} {before[key]}, now it is {value}; "
+                "use another --out folder, or the same settings to go on"
+            )
+
+
 def _optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     out: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
@@ -79,7 +118,17 @@ def _optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> di
     return out
 
 
-def _replace(path: Path, tensors: dict[str, Tensor]) -> None:
-    part = path.with_suffix(".part")
-    save_file(tensors, part)
-    os.replace(part, path)
+def _aside(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".old")
+
+
+def _present(folder: Path) -> Path:
+    """The folder, or what it was before, if the machine stopped while it was replaced."""
+    return folder if folder.exists() or not _aside(folder).exists() else _aside(folder)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); use another checkpoint or train again") from error

@@ -84,7 +84,7 @@ class PartnerRows:
 
 
 def partner_rows(
-    batch: list[Snapshot], grid: GroundGrid, rng: np.random.Generator, rows: int = 72
+    batch: Sequence[Snapshot], grid: GroundGrid, rng: np.random.Generator, rows: int = 72
 ) -> PartnerRows:
     """Draw `rows` cells per ordered pair of present views: cells of people, seen or hidden, and a third empty
     ground.

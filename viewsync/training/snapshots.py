@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 
 from calib.ground import GroundGrid, view_from_ground
 from calib.scene import Scene
+from viewsync.errors import UserError
 from viewsync.nets.model import UNKNOWN_OFFSET_S
-from viewsync.sim.dataset import CrowdTruth, load_truth
+from viewsync.sim.dataset import CrowdTruth, check_cameras, lacking, load_truth
 
 Floats = NDArray[np.float32]
 TARGET_SIGMA_M = 0.3
@@ -51,9 +53,10 @@ class Sampling:
 
 
 class SnapshotSet:
-    """Crowds of `scene` made by `viewsync.sim.dataset` in `folder`, restricted to `seeds`. Frames come
-    remapped to each view's pinhole camera, as the agent does it. Raises FileNotFoundError, naming the command
-    that makes them, where a crowd is missing.
+    """The crowds `seeds` of `scene`, made by `viewsync.sim.dataset` in `folder`.
+
+    Frames come remapped to each view's pinhole camera, as the agent does it. Raises UserError where a crowd
+    is missing (naming the command that makes it), damaged, or of another scene.
     """
 
     def __init__(
@@ -61,16 +64,20 @@ class SnapshotSet:
     ) -> None:
         self.sampling = sampling or Sampling()
         self._maps = [camera.remap_to(camera.undistorted()) for camera in scene.cameras.values()]
-        missing = [s for s in seeds if not (folder / f"{s:06d}.npz").exists()]
+        check_cameras(folder, scene)
+        missing = lacking(folder, seeds)
         if missing or not seeds:
-            raise FileNotFoundError(
-                f"{folder}: {len(missing)} of {len(seeds)} crowds are missing (first: {missing[:1]}); "
-                f"make them with: viewsync sim dataset --out {folder}"
+            raise UserError(
+                f"{folder}: {len(missing)} of {len(seeds)} crowds are missing, the first is {missing[:1]}; "
+                f"make them with: viewsync sim dataset --scene SCENE --out {folder} "
+                f"--crowds {min(seeds, default=0)}:{max(seeds, default=0) + 1}"
             )
         self.seeds = tuple(seeds)
-        self._frames = [np.load(folder / f"{s:06d}.npy", mmap_mode="r") for s in seeds]
-        self.truth: list[CrowdTruth] = [load_truth(folder / f"{s:06d}.npz") for s in seeds]
-        self.views = self.truth[0].views
+        self.views = tuple(scene.cameras)
+        sizes: set[tuple[int, ...]] = {(c.height, c.width, 3) for c in scene.cameras.values()}
+        crowds = [_open_crowd(folder, seed, self.views, sizes) for seed in seeds]
+        self._frames = [frames for frames, _ in crowds]
+        self.truth: list[CrowdTruth] = [truth for _, truth in crowds]
 
     def draw(self, seed: int, index: int, crowd: int | None = None, plain: bool = False) -> Snapshot:
         """Snapshot number `index` of the stream `seed`; `plain`: all views present, all offsets known."""
@@ -113,6 +120,27 @@ class SnapshotSet:
             xy=np.stack([truth.xy[p] for p in picks]),
             seen=np.stack([truth.seen[p] for p in picks]),
         )
+
+
+def _open_crowd(
+    folder: Path, seed: int, views: tuple[str, ...], sizes: set[tuple[int, ...]]
+) -> tuple[NDArray[np.uint8], CrowdTruth]:
+    """Frames (V, F, H, W, 3), read when they are looked at, and truth of one crowd. Raises UserError."""
+    path = folder / f"{seed:06d}.npy"
+    again = f"remove {path.with_suffix('.npz')} and make it again with: viewsync sim dataset"
+    try:
+        frames = np.load(path, mmap_mode="r", allow_pickle=False)
+        truth = load_truth(path.with_suffix(".npz"))
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise UserError(f"{path}: this crowd is damaged ({error}); {again}") from error
+    if truth.views != views or {frames.shape[2:]} != sizes:
+        raise UserError(
+            f"{path} shows {', '.join(truth.views)} at {frames.shape[3]}x{frames.shape[2]}, which are not "
+            f"this scene's cameras ({', '.join(views)}); choose the folder of this scene's crowds"
+        )
+    if frames.shape[:2] != truth.times_s.shape:
+        raise UserError(f"{path}: {frames.shape[:2]} frames, but times for {truth.times_s.shape}; {again}")
+    return frames, truth
 
 
 def scene_grids(scene: Scene, width: int, height: int) -> Floats:

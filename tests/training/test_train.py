@@ -1,0 +1,277 @@
+"""Training on a tiny set: resumed is as uninterrupted, what is wrong is said, and nothing good is lost."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+from viewsync.cli import main
+from viewsync.config import load_config
+from viewsync.errors import ConfigError, UserError
+from viewsync.nets.model import METHODS
+from viewsync.sim.scenes import load
+from viewsync.training import train as training
+from viewsync.training.checkpoint import load_model, load_state, save_checkpoint
+from viewsync.training.config import TrainConfig
+from viewsync.training.objective import single_frames
+from viewsync.training.snapshots import SnapshotSet
+from viewsync.training.train import Progress, train
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.fixture(scope="module")
+def tiny_run(small_scene: Path, small_crowds: Path) -> TrainConfig:
+    return TrainConfig(
+        scene=str(small_scene),
+        data=small_crowds,
+        train_seeds=(0, 4),
+        validation_seeds=(4, 6),
+        steps=6,
+        first_stage=0.34,
+        batch=2,
+        validate_every=3,
+        validation_snapshots=2,
+        threads=1,
+    )
+
+
+def run(config: TrainConfig, out: Path, stop_at: int | None = None) -> list[Progress]:
+    seen: list[Progress] = []
+    stop = Event()
+
+    def report(step: Progress) -> None:
+        seen.append(step)
+        # Set while a step is reported, it ends the run after the next one.
+        if stop_at is not None and step.step == stop_at - 1:
+            stop.set()
+
+    train(config, out, report, stop)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    tiny_run: TrainConfig, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[Progress]]:
+    out = tmp_path_factory.mktemp("whole")
+    return out, run(tiny_run, out)
+
+
+@pytest.mark.parametrize("stop_at", [2, 5])
+def test_a_resumed_run_gives_the_numbers_of_an_uninterrupted_one(
+    tiny_run: TrainConfig, uninterrupted: tuple[Path, list[Progress]], tmp_path: Path, stop_at: int
+) -> None:
+    whole, expected = uninterrupted
+    first = run(tiny_run, tmp_path, stop_at)
+    assert [p.step for p in first] == list(range(1, stop_at + 1))
+    second = run(tiny_run, tmp_path)
+    assert [p.step for p in first + second] == [p.step for p in expected]
+    for ours, theirs in zip(first + second, expected, strict=True):
+        # Equal to the last bit: same data, same order, same weights and moments on the same machine.
+        assert ours.losses == theirs.losses and ours.validation == theirs.validation
+    for folder in ("last", "best"):
+        ours, theirs = (load_file(root / folder / "model.safetensors") for root in (tmp_path, whole))
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+        assert load_state(tmp_path / folder) == load_state(whole / folder)
+    assert (tmp_path / "log.csv").read_text() == (whole / "log.csv").read_text()
+
+
+def test_a_run_leaves_best_last_and_a_log(uninterrupted: tuple[Path, list[Progress]]) -> None:
+    out, steps = uninterrupted
+    assert load_state(out / "last")["step"] == 6
+    scores = {p.step: p.validation["score"] for p in steps if p.validation}
+    best = load_state(out / "best")
+    assert best["best"] == min(scores.values()) == scores[best["step"]]
+    assert set(steps[0].losses) == {"marks", "visible", "partner", "matched"}  # stage one
+    assert {"column.density", "none.count", "reference-only.density"} < set(steps[-1].losses)
+    rows = list(csv.DictReader((out / "log.csv").open()))
+    assert [row["step"] for row in rows] == ["3", "6"] and float(rows[-1]["validation.none.mae"]) >= 0
+    assert not list(out.glob("*.new")) and not list(out.glob("*.old"))
+
+
+def test_the_steps_of_a_killed_run_are_not_logged_twice(
+    tiny_run: TrainConfig, uninterrupted: tuple[Path, list[Progress]], tmp_path: Path
+) -> None:
+    run(tiny_run, tmp_path, 5)
+    with (tmp_path / "log.csv").open("a") as file:
+        file.write("6" + "," * 17 + "\n")  # logged, but the machine stopped before it was saved
+    run(tiny_run, tmp_path)
+    assert (tmp_path / "log.csv").read_text() == (uninterrupted[0] / "log.csv").read_text()
+
+
+def test_another_configuration_does_not_go_on_with_a_checkpoint(
+    tiny_run: TrainConfig, uninterrupted: tuple[Path, list[Progress]]
+) -> None:
+    out, _ = uninterrupted
+    before = (out / "last/state.json").read_bytes()
+    with pytest.raises(UserError, match=r"trained with batch 2, now it is 3; use another --out"):
+        run(tiny_run.model_copy(update={"batch": 3}), out)
+    assert (out / "last/state.json").read_bytes() == before
+    # Where the data lie and how many cores there are is nobody's business.
+    assert run(tiny_run.model_copy(update={"threads": 2}), out) == []
+
+
+def test_a_loss_that_is_not_a_number_stops_names_the_batch_and_keeps_the_checkpoint(
+    tiny_run: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = training.batch_losses
+
+    def poisoned(*args: object) -> dict[str, torch.Tensor]:
+        losses = real(*args)  # type: ignore[arg-type]
+        return {**losses, "marks": losses["marks"] * float("nan")} if args[-1] == 3 else losses
+
+    monkeypatch.setattr(training, "batch_losses", poisoned)
+    with pytest.raises(UserError, match=r"step 4: marks is not a number, on snapshots 6 to 7 of seed 0"):
+        run(tiny_run, tmp_path)
+    assert load_state(tmp_path / "last")["step"] == 3
+    weights = load_file(tmp_path / "last/model.safetensors")
+    assert all(torch.isfinite(w).all() for w in weights.values() if w.is_floating_point())
+
+
+def test_a_full_disk_keeps_the_checkpoint_that_was_there(
+    uninterrupted: tuple[Path, list[Progress]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(uninterrupted[0] / "best")
+    save_checkpoint(tmp_path / "last", model, None, {"step": 1})
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("viewsync.training.checkpoint.save_file", full)
+    with pytest.raises(UserError, match=r"No space left .* free some space"):
+        save_checkpoint(tmp_path / "last", model, None, {"step": 2})
+    assert load_state(tmp_path / "last")["step"] == 1
+    # The machine stops between moving the old folder away and the new one into place.
+    (tmp_path / "last").rename(tmp_path / "last.old")
+    assert load_state(tmp_path / "last")["step"] == 1 and load_model(tmp_path / "last") is not None
+
+
+def test_a_checkpoint_that_is_missing_or_damaged_is_one_line(
+    uninterrupted: tuple[Path, list[Progress]], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"no checkpoint here .* viewsync train"):
+        load_model(tmp_path)
+    save_checkpoint(tmp_path / "cut", load_model(uninterrupted[0] / "best"), None, {})
+    whole = (tmp_path / "cut/model.safetensors").read_bytes()
+    (tmp_path / "cut/model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"model\.safetensors: cannot be read"):
+        load_model(tmp_path / "cut")
+
+
+def test_a_model_of_the_reference_alone_learns_from_every_frame(
+    tiny_run: TrainConfig, small_scene: Path, small_crowds: Path, tmp_path: Path
+) -> None:
+    shot = SnapshotSet(load(str(small_scene)).scene, small_crowds, range(2)).draw(0, 0)
+    frames = single_frames(shot)
+    assert len(frames) == 3 and all(f.images.shape[0] == 1 and f.present.tolist() == [1.0] for f in frames)
+    assert [int(f.view[0]) for f in frames] == shot.view.tolist()
+    # Each has the people of its own instant as its truth.
+    assert all((f.xy[0] == shot.xy[v]).all() for v, f in enumerate(frames))
+    steps = run(tiny_run.model_copy(update={"methods": ("reference-only",), "steps": 3}), tmp_path)
+    assert np.isfinite(steps[-1].losses["reference-only.density"])
+    assert load_model(tmp_path / "best").config.methods == ("reference-only",)
+
+
+def test_training_goes_down(tiny_run: TrainConfig, tmp_path: Path) -> None:
+    """Thirty steps on one crowd: every method's density and count, and the matcher, learn something."""
+    config = tiny_run.model_copy(
+        update={
+            "steps": 30,
+            "first_stage": 0.0,
+            "validate_every": 30,
+            "train_seeds": (0, 1),
+            "learning_rate": 2e-2,
+        }
+    )
+    steps = run(config, tmp_path)
+
+    def mean(name: str, part: slice) -> float:
+        return float(np.mean([p.losses[name] for p in steps[part]]))
+
+    # About 0.5, 0.2, 0.3 and 0.9 when this was written.
+    for method in METHODS:
+        assert mean(f"{method}.density", slice(-5, None)) < 0.7 * mean(f"{method}.density", slice(0, 5))
+        assert mean(f"{method}.count", slice(-5, None)) < 0.5 * mean(f"{method}.count", slice(0, 5))
+    assert mean("partner", slice(-5, None)) < 0.6 * mean("partner", slice(0, 5))
+    assert mean("visible", slice(-5, None)) < 0.97 * mean("visible", slice(0, 5))
+
+
+# --- the command ------------------------------------------------------------------------------------------
+
+
+def as_file(config: TrainConfig, path: Path) -> Path:
+    path.write_text(json.dumps(config.model_dump(mode="json")))  # JSON is YAML
+    return path
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(tiny_run: TrainConfig, tmp_path: Path) -> None:
+    config = as_file(
+        tiny_run.model_copy(update={"steps": 3000, "validate_every": 3000}), tmp_path / "run.yaml"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "viewsync",
+        "train",
+        "--config",
+        str(config),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    process = subprocess.Popen([*command], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    log = tmp_path / "run/log.csv"
+    try:
+        for _ in range(1200):
+            if log.exists() and len(log.read_text().splitlines()) > 1:
+                break
+            process.poll() is None and Event().wait(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "go on with the same command" in errors, errors
+    step = load_state(tmp_path / "run/last")["step"]
+    assert 10 <= step < 3000
+
+
+def test_the_command_says_what_is_wrong_in_one_line(tiny_run: TrainConfig, tmp_path: Path) -> None:
+    config = as_file(tiny_run, tmp_path / "run.yaml")
+
+    def fails(*more: str) -> str:
+        result = CliRunner().invoke(
+            main, ["train", "--config", str(config), "--out", str(tmp_path / "out"), *more]
+        )
+        assert result.exit_code == 2 and not (tmp_path / "out").exists(), result.output
+        return result.output
+
+    assert "unknown key 'stepz'; did you mean 'steps'?" in fails("--set", "stepz=5")
+    assert "choose from column, none, reference-only" in fails("--set", "methods=[telepathy]")
+    assert "share crowds" in fails("--set", "validation_seeds=[3, 6]")
+    missing = fails("--set", "train_seeds=[10, 14]")
+    assert "4 of 4 crowds are missing" in missing and "viewsync sim dataset" in missing and "10:14" in missing
+    assert "another scene" in fails("--set", "scene=plaza")
+
+
+@pytest.mark.parametrize("name", ["plaza", "plaza-none", "plaza-reference-only"])
+def test_the_configurations_that_come_with_the_project_are_alike_but_for_the_methods(name: str) -> None:
+    shared = load_config(TrainConfig, CONFIGS / "plaza.yaml").model_dump(exclude={"methods"})
+    own = load_config(TrainConfig, CONFIGS / f"{name}.yaml")
+    assert own.model_dump(exclude={"methods"}) == shared
+    if name != "plaza":
+        assert own.methods == (name.removeprefix("plaza-"),)
+
+
+def test_an_unknown_key_in_the_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("data: x\nbatchsize: 3\n")
+    with pytest.raises(ConfigError, match="batchsize"):
+        load_config(TrainConfig, tmp_path / "run.yaml")

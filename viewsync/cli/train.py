@@ -1,0 +1,53 @@
+"""`viewsync train`: a model from simulated crowds."""
+
+import os
+from pathlib import Path
+
+import click
+
+from viewsync.cli.stop import stopping
+
+
+@click.command()
+@click.option(
+    "--config", type=click.Path(path_type=Path, dir_okay=False), help="YAML file; see docs/train.md."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder of the run: last/, best/, log.csv.",
+)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of the configuration.")
+def command(config: Path | None, out: Path, overrides: tuple[str, ...]) -> None:
+    """Train a model, or go on with the run in --out.
+
+    Ctrl-C finishes the step in hand and saves it; the same command then goes on as if nothing had happened.
+    """
+    from viewsync.cli.progress import progress
+    from viewsync.config import load_config
+    from viewsync.training.checkpoint import has_checkpoint, load_state
+    from viewsync.training.config import TrainConfig
+    from viewsync.training.memory import hold_memory
+    from viewsync.training.train import Progress, train
+
+    settings = load_config(TrainConfig, config, overrides, os.environ)
+    stop = stopping()
+    hold_memory()
+    start = int(load_state(out / "last")["step"]) if has_checkpoint(out / "last") else 0
+    checked = ""
+    with progress(f"train {out.name}", settings.steps, start) as advance:
+
+        def show(step: Progress) -> None:
+            nonlocal checked
+            if step.validation is not None:
+                maes = (f"{m} {step.validation[f'{m}.mae']:.2f}" for m in settings.methods)
+                checked = f"validation MAE {', '.join(maes)}"
+            loss = sum(v for k, v in step.losses.items() if k.endswith((".density", ".count")))
+            advance(step.step, f"loss {loss:.3f} {checked}" if loss else "stage one")
+
+        best = train(settings, out, show, stop)
+    if stop.is_set():
+        click.echo(f"stopped; go on with the same command; saved in {out / 'last'}", err=True)
+        raise click.Abort
+    click.echo(best)
