@@ -1,1 +1,1 @@
-"""Benchmarks: ratios measured in one run, printed as a table."""
+"""Benchmarks: what a run costs in time, memory and bytes, beside what it is compared with in the same run."""

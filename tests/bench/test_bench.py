@@ -1,0 +1,75 @@
+"""The command runs with tiny settings, and its JSON has every row. The figures themselves are not tested."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import onnxruntime
+import pytest
+
+PROMISED = {
+    "edge.extraction": "≤ 20",
+    "edge.memory": "≤ 300",
+    "hub.step": "≤ 200",
+    "hub.step_compare": "≤ 200",
+    "hub.memory": "≤ 500",
+    "path.latency": "≤ 10",
+    "wire.bytes": None,
+    "torch.encoder": None,
+    "torch.fusion": None,
+    "sim.frames_per_s": "≥ 40",
+}
+BESIDE = ("edge.extraction", "hub.step_compare", "wire.bytes")
+DOCS = Path(__file__).parents[2] / "docs" / "bench.md"
+
+
+def bench(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "viewsync", "bench", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=280)
+
+
+def test_the_json_has_every_row(tiny_bundle: Path) -> None:
+    done = bench("--bundle", str(tiny_bundle), "--frames", "3", "--answers", "1", "--seconds", "0", "--json")
+    assert done.returncode == 0, done.stderr
+    (only,) = done.stdout.splitlines()
+    found = json.loads(only)
+    rows = {row["name"]: row for row in found["rows"]}
+    assert {name: row["promise"] for name, row in rows.items()} == PROMISED
+    torch = importlib.util.find_spec("torch") is not None
+    for name, row in rows.items():
+        if name.startswith("torch.") and not torch:
+            assert "not installed" in row["skipped"]
+            continue
+        assert row["figure"] > 0 and row["samples"] > 0 and row["skipped"] is None, name
+        assert (row["holds"] is None) == (PROMISED[name] is None), name
+    assert all(rows[name]["ratio"] > 0 and rows[name]["beside"] for name in BESIDE)
+    assert "p99_ms" in rows["path.latency"]["facts"]
+    if torch:
+        # Both computed the same: quantised features are equal, densities are as close as floats allow.
+        assert rows["torch.encoder"]["facts"]["largest_difference"] <= 1
+        assert rows["torch.fusion"]["facts"]["largest_difference"] < 1e-3
+    assert found["machine"].keys() >= {"processor", "cores", "load", "load_after", "bundle"}
+
+
+def test_chosen_rows_come_as_a_table(tiny_bundle: Path) -> None:
+    done = bench("--bundle", str(tiny_bundle), "--frames", "3", "--only", "bytes", "--only", "sim")
+    assert done.returncode == 0, done.stderr
+    assert "bytes of a message" in done.stdout and "frames rendered" in done.stdout
+    assert "one answer" not in done.stdout
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this onnxruntime has CUDA"
+)
+def test_a_gpu_that_is_not_there_is_said_in_one_line(tiny_bundle: Path) -> None:
+    done = bench("--bundle", str(tiny_bundle), "--frames", "3", "--only", "hub", "--provider", "cuda")
+    assert done.returncode == 2 and done.stdout == ""
+    assert "onnxruntime-gpu" in done.stderr.splitlines()[-1]
+
+
+def test_the_page_explains_every_row_and_option() -> None:
+    page = DOCS.read_text(encoding="utf-8")
+    options = ("--bundle", "--provider", "--only", "--frames", "--answers", "--seconds", "--json")
+    assert [word for word in (*PROMISED, *options) if f"`{word}" not in page] == []
