@@ -27,9 +27,10 @@ DOCS = Path(__file__).parents[2] / "docs" / "bench.md"
 
 def bench(*args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "viewsync", "bench", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, capture_output=True, text=True, timeout=570)
 
 
+@pytest.mark.timeout(600)  # eight processes start, and torch exports two graphs
 def test_the_json_has_every_row(tiny_bundle: Path) -> None:
     done = bench("--bundle", str(tiny_bundle), "--frames", "3", "--answers", "1", "--seconds", "0", "--json")
     assert done.returncode == 0, done.stderr
