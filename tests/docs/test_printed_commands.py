@@ -1,0 +1,143 @@
+"""Every command that README, CHANGELOG and docs print is one that works: its names, options and values exist,
+and a test runs it, where RUN_BY says.
+"""
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def _support(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"tests_support_{name}", ROOT / f"tests/support/{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+pages = _support("printed")
+PRINTED = pages.on_the_pages()
+OURS = [p for p in PRINTED if p.words[0] == "viewsync"]
+
+# A command with its options (all of them or some, with other values) -> the test that runs it.
+RUN_BY = {
+    "edge --view --hub --bundle --keys": "test_ones_own_cameras_as_the_readme_has_it",
+    "edge --view --listen --bundle": "test_a_simulated_camera_and_an_agent_as_the_page_has_it",
+    "edge --config --set": "test_the_command_runs_says_how_it_is_and_stops_on_a_signal",
+    "hub --bundle --bind --outputs --keys": "test_ones_own_cameras_as_the_readme_has_it",
+    "hub --config --set": "test_a_hub_by_its_printed_configuration",
+    "subscribe --key --hub-key": "test_ones_own_cameras_as_the_readme_has_it",
+    "subscribe --json": "test_subscribe_prints_lines_for_people_and_for_programs",
+    "keys make --hub --agent --scene --subscriber": "test_quick_ones_as_printed",
+    "keys list": "test_quick_ones_as_printed",
+    "doctor --for": "test_quick_ones_as_printed",
+    "demo --seconds --json --picture": "test_the_command_ends_with_one_line_of_json_and_draws_a_picture",
+    "sim camera --view --seed --people --fps --clock-offset --url": (
+        "test_a_simulated_camera_and_an_agent_as_the_page_has_it"
+    ),
+    "sim dataset --scene --out --crowds": "test_the_command_makes_keeps_and_explains",
+    "sim describe --scene --people --crowds --json": "test_the_command_prints_json",
+    "train --config --out --set": "test_ctrl_c_saves_and_the_same_command_goes_on",
+    "bench --json": "test_the_json_has_every_row",
+    "bench --only --provider": "test_a_gpu_that_is_not_there_is_said_in_one_line",
+}
+# make's targets, and what runs them. `make demo` is `viewsync demo` behind an installation.
+MAKE = {"demo": RUN_BY["demo --seconds --json --picture"], "test": ".ci/run"}
+TESTS = {path: path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
+
+
+def by_place(commands: list[Any]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("command", commands, ids=lambda p: f"{p.where} {' '.join(p.words)}"[:90])
+
+
+def test_commands_are_found_in_blocks_and_between_backticks() -> None:
+    text = (
+        "```sh\nA=b viewsync keys \\\n  list # all\n```\nsee `viewsync\nkeys make --agent …`\n"
+        "```yaml\na: 1 # `make x`\n```\n```\na -> viewsync\n$ no\nmake y\n```\n"
+    )
+    assert list(pages.printed(text, "p")) == [
+        pages.Printed("p:2", ("viewsync", "keys", "list")),
+        pages.Printed("p:13", ("make", "y")),
+        pages.Printed("p:5", ("viewsync", "keys", "make", "--agent"), inline=True, elided=True),
+        pages.Printed("p:8", ("make", "x"), inline=True),
+    ]
+    assert len(PRINTED) > 25
+
+
+@by_place([*OURS, *pages.in_the_help()])
+def test_its_names_options_and_values_exist(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, path, rest = pages.resolve(command.words)
+    if not rest and (isinstance(found, click.Group) or command.inline):
+        return  # named, not run: `viewsync keys`, `viewsync export`
+    if command.elided:
+        assert command.options <= {option for parameter in found.params for option in parameter.opts}
+        return
+    for parameter in found.params:
+        if isinstance(parameter.type, click.Path):
+            monkeypatch.setattr(parameter.type, "exists", False)
+    try:
+        found.make_context(" ".join(("viewsync", *path)), rest)
+    except click.exceptions.Exit as done:  # --help, --version
+        assert done.exit_code == 0
+
+
+@by_place(OURS)
+def test_a_test_runs_it(command: Any) -> None:
+    found, path, _ = pages.resolve(command.words)
+    if isinstance(found, click.Group):
+        return
+    rows = [row.split() for row in RUN_BY]
+    fitting = [
+        row for row in rows if row[: len(path)] == [*path] and command.options <= set(row[len(path) :])
+    ]
+    assert fitting, (
+        f"{command.where}: no test runs this form of the command; write one, and name it in RUN_BY"
+    )
+
+
+@pytest.mark.parametrize(("row", "test"), [*RUN_BY.items(), *MAKE.items()])
+def test_the_named_test_is_there_and_has_these_words(row: str, test: str) -> None:
+    if not test.startswith("test_"):
+        assert f"make {row}" in (ROOT / test).read_text("utf-8")
+        return
+    (path,) = (path for path, text in TESTS.items() if f"def {test}(" in text)
+    # What runs commands as printed has their options from the page.
+    assert path.name == "test_printed_runs.py" or all(word in TESTS[path] for word in row.split())
+
+
+@by_place([p for p in PRINTED if p.words[0] != "viewsync"])
+def test_other_programs_are_asked_for_what_is_there(command: Any) -> None:
+    program, *rest = command.words
+    if program == "make":
+        targets = [word for word in rest if "=" not in word]
+        assert targets and set(targets) <= set(MAKE), f"nothing runs make {targets}; name what does in MAKE"
+        if targets == ["demo"]:
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+            would = subprocess.run(
+                ["make", "-n", *rest], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+            )
+            ran = shlex.split(would.stdout.splitlines()[-1])
+            assert ran[ran.index("viewsync") :] == [*pages.demo_of(command).words]
+    else:
+        # Installing is what make did before this test; the names must be ours.
+        assert [program, *rest[:1]] == ["pip", "install"], f"{command.where}: nothing tests {program!r}"
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        named = re.findall(r"\[([\w,-]+)\]", " ".join(rest))
+        assert {extra for names in named for extra in names.split(",")} <= set(extras)
+        assert "-c" not in rest or (ROOT / rest[rest.index("-c") + 1]).exists()
+
+
+def test_every_command_is_printed_somewhere() -> None:
+    leaves = {path for path, command in pages.commands() if not isinstance(command, click.Group)}
+    assert sorted(leaves - {p.path for p in OURS}) == []
