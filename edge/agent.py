@@ -186,7 +186,7 @@ def _close_on(stop: threading.Event, source: Source, publisher: Publisher) -> No
     def watch() -> None:
         stop.wait()
         source.close()
-        publisher.close()
+        publisher.stop()
 
     threading.Thread(target=watch, name="stop", daemon=True).start()
 

@@ -108,15 +108,19 @@ class Publisher:
             self._settled.wait_for(lambda: self._outbox.is_empty or self._closing.is_set(), timeout_s)
             return self._outbox.is_empty
 
-    def close(self) -> None:
-        """Stop within moments; what waits is not sent. Closing twice is fine."""
+    def stop(self) -> None:
+        """End the thread within moments, from any thread; what waits is not sent."""
         self._closing.set()
         with self._settled:
             self._settled.notify_all()
         self._wakeup.set()
+
+    def close(self) -> None:
+        """Stop and let go of everything. For the thread that made this; closing twice is fine."""
+        self.stop()
         if self._thread.ident is None:
             self._release()
-        elif self._thread.is_alive():
+        else:
             self._thread.join(_CLOSE_S)
 
     def state(self) -> tuple[bool, dict[str, Any]]:
@@ -137,7 +141,8 @@ class Publisher:
 
     def _release(self) -> None:
         self._disconnect()
-        self._context.destroy(linger=0)
+        if not self._context.closed:
+            self._context.destroy(linger=0)
 
     def _turn(self) -> None:
         """Wait for something to happen, then do what it asks for."""

@@ -1,13 +1,6 @@
-"""The whole agent: features are what the camera saw, errors are the right people's, and it always stops."""
+"""The whole agent in this process: from source to hub, whose mistake is whose, and it always stops."""
 
-import http.client
-import json
-import os
-import re
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,12 +10,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-import psutil
 import pytest
 
 from edge.agent import client_keys, run
 from edge.config import EdgeConfig, SecuritySection
-from edge.extractor import FeatureExtractor
 from hub.config import HubConfig
 from hub.server import run as run_hub
 from viewsync.bundle import Bundle
@@ -33,16 +24,6 @@ from viewsync.prediction import Prediction
 
 PATIENCE_S = 40.0
 SIZE = (192, 144)
-
-
-@pytest.fixture(scope="session")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of images of the tiny scene's size."""
-    folder = tmp_path_factory.mktemp("film")
-    for index in range(12):
-        image = np.full((SIZE[1], SIZE[0], 3), 20 * index, np.uint8)
-        cv2.imwrite(str(folder / f"{index:02}.png"), image)
-    return folder
 
 
 class Running:
@@ -89,62 +70,6 @@ def start(tiny_bundle: Path, film: Path) -> Iterator[Callable[..., Running]]:
     yield make
     for running in made:
         running.stop.set()
-
-
-@pytest.fixture
-def answering(peers: ModuleType) -> Iterator[Any]:
-    hub = peers.AnsweringHub()
-    yield hub
-    hub.close()
-
-
-# --- features -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("view", ["north", "south"])
-@pytest.mark.parametrize("scale", [1, 2])
-def test_features_are_the_undistorted_picture(view: str, scale: int, tiny_bundle: Path) -> None:
-    """The tiny encoder averages 4 × 4 pixels, so its features can be computed by other means: OpenCV's own
-    undistortion, and a mean.
-    """
-    bundle = Bundle.load(tiny_bundle)
-    camera, pinhole = bundle.scene.cameras[view], bundle.pinhole(view)
-    rng = np.random.default_rng(3)
-    small = rng.integers(0, 256, (18, 24, 3), dtype=np.uint8)
-    size = (SIZE[0] * scale, SIZE[1] * scale)
-    image = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
-    at_scale = camera.resized(*size)
-    maps = cv2.initUndistortRectifyMap(
-        at_scale.K, camera.distortion, None, pinhole.K, (pinhole.width, pinhole.height), cv2.CV_32FC1
-    )
-    seen = cv2.remap(image, *maps, cv2.INTER_LINEAR).astype(np.float64)
-    colour = seen.reshape(pinhole.height // 4, 4, pinhole.width // 4, 4, 3).mean(axis=(1, 3))
-    expected = np.concatenate([colour, colour.mean(axis=2, keepdims=True)], axis=2).transpose(2, 0, 1)
-
-    extractor = FeatureExtractor.of_bundle(bundle, view, "cpu", threads=1)
-    (tensor,) = extractor.extract(image, size)
-    assert tensor.name == "features" and tensor.array.dtype == np.uint8
-    assert tensor.array.shape == expected.shape
-    # Half a level of rounding, and OpenCV's 1/32 px of sampling on a smooth picture.
-    assert np.abs(tensor.array - expected).max() <= 1.0
-
-
-def test_another_size_of_the_same_aspect_is_the_same_camera(tiny_bundle: Path) -> None:
-    extractor = FeatureExtractor.of_bundle(Bundle.load(tiny_bundle), "north", "cpu", threads=1)
-    large = cv2.resize(np.random.default_rng(4).integers(0, 256, (9, 12, 3), dtype=np.uint8), (768, 576))
-    by_size = []
-    for size in ((768, 576), (384, 288), (192, 144), (768, 576)):
-        image = cv2.resize(large, size, interpolation=cv2.INTER_AREA)
-        by_size.append(extractor.extract(image, (768, 576))[0].array.astype(int))
-    assert np.array_equal(by_size[0], by_size[3])
-    for other in by_size[1:3]:
-        assert np.abs(other - by_size[0]).mean() < 1.5  # a pixel-centre mistake would shift edges by more
-
-
-def test_another_aspect_ratio_is_refused_naming_both_sizes(tiny_bundle: Path) -> None:
-    extractor = FeatureExtractor.of_bundle(Bundle.load(tiny_bundle), "north", "cpu", threads=1)
-    with pytest.raises(SourceError, match=r"320x180.*192x144.*calibrate"):
-        extractor.extract(np.zeros((180, 320, 3), np.uint8), (320, 180))
 
 
 # --- from source to hub ---------------------------------------------------------------------------------
@@ -331,85 +256,6 @@ def test_stop_within_two_seconds_in_every_state(
         if state == "all well":
             answering.wait_for(lambda received: len(received) >= 3)
         assert agent.stop_and_time() < 2.0
-
-
-# --- the command ----------------------------------------------------------------------------------------
-
-
-def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "viewsync", "edge", *arguments]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--set", "source.ulr=x"], "did you mean 'url'"),
-        (["FILM", "--view", "south", "--bundle", "BUNDLE", "--rate", "50"], "rate_hz"),
-        (["FILM", "--view", "south", "--bundle", "BUNDLE", "--rate", "0.1"], "rate_hz"),
-        (["FILM", "--view", "sooth", "--bundle", "BUNDLE"], "no view 'sooth'"),
-        (["FILM", "--view", "south", "--bundle", "BUNDLE", "--hub", "tcp://10.0.0.1:5555"], "no keys"),
-        (["ftp://a:secret@b/c", "--view", "south", "--bundle", "BUNDLE"], "no known kind"),
-    ],
-)
-def test_mistakes_are_one_line_and_code_two(
-    arguments: list[str], said: str, film: Path, tiny_bundle: Path
-) -> None:
-    places = {"FILM": str(film), "BUNDLE": str(tiny_bundle)}
-    done = subprocess.run(
-        _command(*(places.get(argument, argument) for argument in arguments)),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert done.returncode == 2
-    last = done.stderr.strip().splitlines()[-1]
-    assert said in last and "secret" not in done.stderr and "Traceback" not in done.stderr
-
-
-def test_the_command_runs_says_how_it_is_and_stops_on_a_signal(
-    film: Path, tiny_bundle: Path, answering: Any, tmp_path: Path
-) -> None:
-    config = tmp_path / "edge.yaml"
-    config.write_text(
-        f"bundle: {tiny_bundle}\nview: south\nsite: yard\nrate_hz: 5\n"
-        "source: {url: '${FILM}', loop: true, image_rate_hz: 5}\n"
-        f"hub: {{endpoint: '{answering.endpoint}'}}\nhealth: {{port: 0}}\n"
-    )
-    process = subprocess.Popen(
-        _command("--config", str(config), "--set", "rate_hz=10"),
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "FILM": str(film)},
-    )
-    try:
-        assert process.stderr is not None
-        port = next(
-            int(found[1]) for line in process.stderr if (found := re.search(r"http://127.0.0.1:(\d+)", line))
-        )
-        answering.wait_for(lambda received: len(received) >= 3)
-        assert psutil.Process(process.pid).memory_info().rss < 300e6  # the issue's promise
-        health = _get(port, "/healthz")
-        assert health[0] == 200 and json.loads(health[1])["view"] == "south"
-        assert b"viewsync_edge_messages_acked_total" in _get(port, "/metrics")[1]
-        start_s = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_S) == 0
-        # Two seconds from the signal to the return of `run`; the interpreter itself takes a moment more.
-        assert time.monotonic() - start_s < 4.0
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _get(port: int, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
 
 
 def _eventually(condition: Callable[[], bool]) -> None:
