@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,30 @@ import torch
 from calib.scene import Scene
 from export.graphs import encoder_onnx, fusion_onnx
 from viewsync.bundle import Bundle, write_bundle
+from viewsync.errors import BundleError
 from viewsync.nets.encoder import STRIDE
 from viewsync.nets.model import UNKNOWN_OFFSET_S, CountingModel
 
 # What a graph takes, in the order of its forward().
 _INPUTS = {"reference-only": ("features", "view_from_ground")}
 _ALL = ("features", "present", "offset_s", "view_from_ground")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All that a bundle is made of but how it was trained and how well it does."""
+
+    scene: Scene
+    facts: Mapping[str, Any]
+    encoder: bytes
+    fusion: Mapping[str, bytes]
+
+    def write(self, path: Path, training: Mapping[str, Any], accuracy: Mapping[str, Any]) -> Bundle:
+        """Write the bundle to `path` (a new folder or .zip) and load it back; `training` and `accuracy` go
+        into the manifest as they are. Raises BundleError where the path is taken.
+        """
+        facts = {**self.facts, "training": dict(training), "accuracy": dict(accuracy)}
+        return write_bundle(path, facts, self.scene, self.encoder, self.fusion)
 
 
 def export_bundle(
@@ -29,13 +48,22 @@ def export_bundle(
     accuracy: Mapping[str, Any],
     default: str | None = None,
 ) -> Bundle:
-    """Write the bundle of `model` for `scene` to `path` (a new folder or .zip) and load it back.
+    """`bundle_parts` and `Parts.write` in one: no parity is measured."""
+    return bundle_parts(model, scene, name, kappa_s, default).write(path, training, accuracy)
 
-    `training` and `accuracy` go into the manifest as they are. Raises BundleError where the path is taken.
+
+def bundle_parts(
+    model: CountingModel, scene: Scene, name: str, kappa_s: float, default: str | None = None
+) -> Parts:
+    """Export `model`, trained with offsets up to `kappa_s`, for the cameras and ground of `scene`.
+
+    default: the method whose graph answers; the model's first. Raises BundleError where model and scene do
+    not fit together.
     """
-    first = next(iter(scene.cameras.values()))
     config = model.config
-    height, width = first.height // STRIDE, first.width // STRIDE
+    _check_fit(model, scene)
+    first = next(iter(scene.cameras.values()))
+    height, width = -(-first.height // STRIDE), -(-first.width // STRIDE)
     ground, heights = scene.ground, len(scene.heights_m)
     sizes: dict[str, tuple[int | str, ...]] = {
         "features": ("V", config.channels, height, width),
@@ -81,7 +109,24 @@ def export_bundle(
         "fusion": fusion,
         "default": default or config.methods[0],
         "offset": {"trained_s": kappa_s, "unknown_s": UNKNOWN_OFFSET_S},
-        "training": dict(training),
-        "accuracy": dict(accuracy),
     }
-    return write_bundle(path, facts, scene, encoder_onnx(model, first.height, first.width), graphs)
+    return Parts(scene, facts, encoder_onnx(model, first.height, first.width), graphs)
+
+
+def _check_fit(model: CountingModel, scene: Scene) -> None:
+    """What the weights fix must be so in the scene; the rest (cameras, size of the ground) is free."""
+    config, ground = model.config, scene.ground
+    sizes = {(camera.width, camera.height) for camera in scene.cameras.values()}
+    problem = ""
+    if len(scene.heights_m) != config.heights:
+        problem = f"it has {len(scene.heights_m)} heights, the model was trained with {config.heights}"
+    elif abs(ground.cell_m - config.cell_m) > 1e-6:
+        problem = f"its ground cells are {ground.cell_m} m, the model was trained with {config.cell_m} m"
+    elif ground.rows % 2 or ground.columns % 2:
+        problem = "its ground has an odd number of rows or columns"
+    elif len(sizes) > 1:
+        problem = "its cameras have different sizes; bring them to one"
+    elif any(side % (2 * STRIDE) for size in sizes for side in size):
+        problem = f"its pictures' sides must be multiples of {2 * STRIDE} pixels"
+    if problem:
+        raise BundleError(f"scene {scene.name} does not fit the model: {problem}")

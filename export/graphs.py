@@ -6,7 +6,6 @@ grid, Hm Wm matching grid.
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
 from collections.abc import Mapping
@@ -91,9 +90,7 @@ def encoder_onnx(model: CountingModel, height: int, width: int) -> bytes:
 def fusion_onnx(
     model: CountingModel, method: str, inputs: Mapping[str, Tensor]
 ) -> tuple[bytes, tuple[str, ...]]:
-    """A fusion graph and the names of its outputs; `inputs` are examples of those the method takes, V
-    dynamic.
-    """
+    """A fusion graph and the names of its outputs; `inputs` are examples of what it takes, with V dynamic."""
     graph = ReferenceGraph(model) if method == "reference-only" else MaskedGraph(model, method)
     outputs = ("density", "flow_m", "match") if method == "column" else ("density",)
     views = torch.export.Dim("V", min=3, max=64)
@@ -106,7 +103,8 @@ def _export(
     outputs: tuple[str, ...],
     dynamic: dict[str, dict[int, object]],
 ) -> bytes:
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for chatty in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -120,8 +118,14 @@ def _export(
             verbose=False,
         )
     assert program is not None
-    buffer = io.BytesIO()
     proto = program.model_proto
+    _forget_sources(proto.graph)
     onnx.checker.check_model(proto)
-    buffer.write(proto.SerializeToString())
-    return buffer.getvalue()
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _forget_sources(graph: onnx.GraphProto) -> None:
+    """Drop what the exporter notes at every node: our modules' names, lines of code, this machine's paths."""
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")

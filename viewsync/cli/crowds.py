@@ -21,9 +21,13 @@ def make_missing(
     scene: str, folder: Path, crowds: range, workers: int = 2, frames: int = 12, interval_s: float = 1.0
 ) -> None:
     """Make those of `crowds` that `folder` lacks, with a progress bar; Ctrl-C keeps what is whole."""
-    from viewsync.sim.dataset import lacking, make_set
+    from viewsync.sim.dataset import claim, lacking, make_set
+    from viewsync.sim.scenes import load
 
     there = len(crowds) - len(lacking(folder, crowds))
+    if there == len(crowds):
+        claim(folder, load(scene).scene)
+        return
     made = itertools.count(there + 1)
     stop = stopping()
     with progress("crowds", len(crowds), there) as advance:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.ground import GroundGrid
+from calib.scene import Scene
 from viewsync.bundle import Bundle
 from viewsync.ort import open_session
 from viewsync.training.metrics import METRICS, Scores, bootstrap, f1, hits, locate
+from viewsync.training.runners import Runner
 from viewsync.training.snapshots import Sampling, Snapshot, SnapshotSet, density_map, scene_grids
 
 Floats = NDArray[np.float32]
@@ -31,13 +35,21 @@ _PICTURES_KNOWN = 1000
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Per graph: scores of every snapshot and the threshold its people were located with; and the offsets
-    drawn.
+    """Per graph: scores of every snapshot and the threshold its people were located with, in people per cell;
+    offsets_s: those of the other views, all snapshots together.
     """
 
     scores: Mapping[str, Scores]
     thresholds: Mapping[str, float]
     offsets_s: NDArray[np.float64]
+
+    def joined(self, other: Evaluation, names: Mapping[str, str]) -> Evaluation:
+        """With the other's graphs under new `names`, all on the same snapshots. Raises ValueError."""
+        theirs = {names[graph]: scores for graph, scores in other.scores.items()}
+        if not np.array_equal(self.offsets_s, other.offsets_s) or theirs.keys() & self.scores.keys():
+            raise ValueError(f"{', '.join(theirs)}: of other snapshots, or there already")
+        thresholds = {names[graph]: value for graph, value in other.thresholds.items()}
+        return Evaluation({**self.scores, **theirs}, {**self.thresholds, **thresholds}, self.offsets_s)
 
     def table(self, draws: int = 1000) -> dict[str, dict[str, dict[str, float]]]:
         """graph → metric → {value, low, high}: 95 % bootstrap intervals over crowds."""
@@ -80,6 +92,11 @@ class BundleRunner:
         size = manifest.preprocessing
         self._grids = scene_grids(bundle.scene, size.width, size.height)
 
+    @property
+    def scene(self) -> Scene:
+        """Cameras and ground."""
+        return self.bundle.scene
+
     def encode(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """One pinhole image (H, W, 3) to features (C, h, w) as they cross the wire."""
         features: NDArray[np.uint8] = self._encoder.run(
@@ -107,7 +124,7 @@ class BundleRunner:
 
 
 def evaluate(
-    runner: BundleRunner,
+    runner: Runner,
     folder: Path,
     seeds: Sequence[int],
     tuning: Sequence[int],
@@ -120,8 +137,8 @@ def evaluate(
 
     Every snapshot has a random reference view, all views present, offsets known and drawn from ±κ.
     """
-    scene = runner.bundle.scene
-    few = max(40, frames // 10)
+    scene = runner.scene
+    few = tuning_frames(frames)
     tuned = _draws(SnapshotSet(scene, folder, tuning, Sampling(kappa_s)), few)
     thresholds = tune(answer(runner, tuned, few, progress), scene.ground)
     shots = _draws(SnapshotSet(scene, folder, seeds, Sampling(kappa_s)), frames)
@@ -129,6 +146,11 @@ def evaluate(
     scores = {g: score(answers, g, scene.ground, thresholds[g]) for g in runner.graphs}
     offsets = np.concatenate([a.shot.true_offset_s[1:] for a in answers]).astype(np.float64)
     return Evaluation(scores, thresholds, offsets)
+
+
+def tuning_frames(frames: int) -> int:
+    """How many snapshots choose the thresholds for `frames` that are scored."""
+    return max(40, frames // 10)
 
 
 def _draws(shots: SnapshotSet, count: int) -> Iterator[tuple[Snapshot, int]]:
@@ -148,20 +170,20 @@ class Answered:
 
 
 def answer(
-    runner: BundleRunner,
+    runner: Runner,
     shots: Iterable[tuple[Snapshot, int]],
     count: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Answered]:
     """The answers of every graph to `count` snapshots, each with its group; every picture is encoded once."""
     out = []
-    known: dict[bytes, NDArray[np.uint8]] = {}
+    known: dict[bytes, NDArray[Any]] = {}
     for number, (shot, group) in enumerate(shots):
         if len(known) > _PICTURES_KNOWN:
             known.clear()
         features = []
         for image in shot.images:
-            key = image[::7, ::7].tobytes()
+            key = blake2b(image.tobytes()).digest()
             if key not in known:
                 known[key] = runner.encode(image)
             features.append(known[key])

@@ -98,7 +98,7 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
             done, validation = step + 1, None
             due = done % config.validate_every == 0 or done == config.steps
             if due and done > config.first_stage * config.steps:
-                settle_statistics(model, snapshots, grids, config)
+                settle_statistics(model, snapshots, grids, config, min(40, config.validation_snapshots))
                 validation = validate(model, held_out, grids, scene.ground, config)
                 if validation["score"] < best:
                     best = validation["score"]
@@ -119,8 +119,8 @@ def settle_statistics(
 ) -> None:
     """Set the encoder's normalisation statistics to their mean over `batches` of training frames.
 
-    The running averages lag behind weights that still move, which shifts every count by several people. Training
-    itself never reads them, so nothing else changes.
+    The running averages lag behind weights that still move, which shifts every count by several people.
+    Training itself never reads them, so nothing else changes.
     """
     layers = [m for m in model.encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     momenta = [layer.momentum for layer in layers]

@@ -1,0 +1,164 @@
+"""`viewsync evaluate`: errors on crowds nobody has seen."""
+
+import itertools
+import json
+from pathlib import Path
+
+import click
+
+from viewsync.cli.crowds import crowd_range, make_missing
+from viewsync.cli.progress import progress
+from viewsync.cli.sequences import measure_sequences
+from viewsync.cli.stop import stopping
+
+
+@click.command()
+@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle folder or .zip.")
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    type=click.Path(path_type=Path, file_okay=False),
+    multiple=True,
+    help="A checkpoint, run in torch: beside a bundle, a baseline with its own encoder. May be repeated.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of crowds; missing ones are made there [runs/data/SCENE-test].",
+)
+@click.option("--scene", help="What to simulate where crowds are missing [the scene of the training].")
+@click.option(
+    "--crowds",
+    metavar="A:B",
+    callback=crowd_range,
+    default="100000:100030",
+    show_default=True,
+    help="Crowds to measure on.",
+)
+@click.option(
+    "--tuning",
+    metavar="A:B",
+    callback=crowd_range,
+    default="100030:100036",
+    show_default=True,
+    help="Crowds that choose the threshold for locating people.",
+)
+@click.option(
+    "--frames", type=click.IntRange(1), default=1000, show_default=True, help="Snapshots to answer."
+)
+@click.option(
+    "--kappa",
+    "kappa_s",
+    type=click.FloatRange(0, min_open=True),
+    help="Offsets are up to so many seconds [as trained].",
+)
+@click.option(
+    "--sequences",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Instead of crowds, the sequences of real people recorded here; each view is the reference in turn.",
+)
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="To make crowds with.")
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="To answer with.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write it here.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print a Markdown table with everything.")
+def command(
+    bundle: Path | None,
+    checkpoints: tuple[Path, ...],
+    data: Path | None,
+    scene: str | None,
+    crowds: range,
+    tuning: range,
+    frames: int,
+    kappa_s: float | None,
+    sequences: Path | None,
+    workers: int,
+    threads: int,
+    json_path: Path | None,
+    as_markdown: bool,
+) -> None:
+    """Measure count MAE and NAE, density MSE and localisation of every graph on the same unseen snapshots.
+
+    \b
+    viewsync evaluate --bundle bundles/plaza --frames 1000 --json runs/accuracy.json
+    viewsync evaluate --checkpoint runs/plaza-none/best
+    """
+    if bundle is None and not checkpoints:
+        raise click.UsageError("give a --bundle or a --checkpoint to measure")
+    if sequences is not None:
+        if bundle is None or data is None or checkpoints:
+            raise click.UsageError("--sequences needs a --bundle, and --data with the --tuning crowds")
+        measure_sequences(bundle, sequences, data, tuning, frames, kappa_s, threads, json_path)
+        return
+    if set(crowds) & set(tuning):
+        raise click.UsageError("--tuning and --crowds share crowds; thresholds chosen on them would flatter")
+
+    from viewsync.bundle import Bundle
+    from viewsync.errors import UserError
+    from viewsync.sim.scenes import load
+    from viewsync.training import report
+    from viewsync.training.evaluate import BundleRunner, Evaluation, evaluate, tuning_frames
+    from viewsync.training.memory import hold_memory
+    from viewsync.training.runners import Runner, TorchRunner
+
+    alone = [(folder, TorchRunner(folder, threads)) for folder in checkpoints]
+    measured: dict[str, object] = {"checkpoints": {_short(f): r.weights_sha256 for f, r in alone}}
+    if bundle is not None:
+        loaded = Bundle.load(bundle)
+        first: BundleRunner | TorchRunner = BundleRunner(loaded, threads=threads)
+        trained = loaded.manifest.training.get("config", {})
+        default, kappa_s = loaded.manifest.default, kappa_s or loaded.manifest.offset.trained_s
+        measured["files"] = {
+            name: digest for name, digest in loaded.manifest.hashes.files.items() if name.endswith(".onnx")
+        }
+        others = alone
+    else:
+        first, others = alone[0][1], alone[1:]
+        trained, default = first.config, first.graphs[0]
+        kappa_s = kappa_s or float(first.config["kappa_s"])
+    scene = scene or trained.get("scene") or first.scene.name
+    place = load(scene).scene
+    data = data or Path("runs/data") / f"{place.name}-test"
+    stop = stopping()
+    hold_memory()
+    for wanted in (tuning, crowds):
+        make_missing(scene, data, wanted, workers)
+
+    def measure(what: str, runner: Runner) -> Evaluation:
+        total = frames + tuning_frames(frames)
+        numbers = itertools.count(1)
+        with progress(f"evaluate {what}", total) as advance:
+
+            def one_more(done: int, of: int) -> None:
+                if stop.is_set():
+                    raise click.Abort
+                advance(next(numbers))
+
+            return evaluate(runner, data, crowds, tuning, frames, kappa_s, one_more)
+
+    evaluation = measure(first.scene.name, first)
+    for folder, runner in others:
+        if runner.scene.cameras.keys() != first.scene.cameras.keys():
+            raise UserError(f"{folder} is of other cameras than the first; measure them one at a time")
+        for suffix in ("own encoder", _short(folder)):
+            if not any(f"{graph} ({suffix})" in evaluation.scores for graph in runner.graphs):
+                break
+        found = measure(_short(folder), runner)
+        evaluation = evaluation.joined(found, {g: f"{g} ({suffix})" for g in runner.graphs})
+    protocol = {
+        "command": "viewsync evaluate",
+        "scene": place.name,
+        "crowd_seeds": [crowds.start, crowds.stop],
+        "tuning_seeds": [tuning.start, tuning.stop],
+        "kappa_s": kappa_s,
+        "reference": "random",
+    }
+    document = report.document(evaluation, default, protocol, measured)
+    if json_path is not None:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps(document, indent=1) + "\n")
+    click.echo((report.markdown if as_markdown else report.text)(document))
+
+
+def _short(folder: Path) -> str:
+    """Run and checkpoint, such as plaza-none/best, wherever they lie."""
+    return "/".join(folder.absolute().parts[-2:])

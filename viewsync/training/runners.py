@@ -1,0 +1,74 @@
+"""Who answers snapshots: a bundle (`evaluate.BundleRunner`) or a checkpoint in torch, behind one face."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from calib.scene import Scene
+from viewsync.errors import UserError
+from viewsync.sim.scenes import load
+from viewsync.training.checkpoint import load_model, load_state
+from viewsync.training.snapshots import Snapshot, scene_grids
+
+Floats = NDArray[np.float32]
+
+
+class Runner(Protocol):
+    """Frames to features to densities. `graphs` are the ways it answers."""
+
+    @property
+    def scene(self) -> Scene:
+        """Cameras and ground."""
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Names of the answers."""
+
+    def encode(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        """One pinhole image (H, W, 3) to features (C, h, w)."""
+
+    def fuse(self, features: NDArray[Any], shot: Snapshot) -> Mapping[str, Mapping[str, Floats]]:
+        """Features (V, C, h, w) of a snapshot to every graph's outputs, `density` (Hg, Wg) among them."""
+
+
+class TorchRunner:
+    """A checkpoint in torch: for baselines with an encoder of their own, which are never shipped."""
+
+    def __init__(self, folder: Path, threads: int = 2) -> None:
+        torch.set_num_threads(threads)
+        self.config: Mapping[str, Any] = load_state(folder)["config"]
+        self._model = load_model(folder)
+        weights = (folder / "model.safetensors").read_bytes()
+        self.weights_sha256 = hashlib.sha256(weights).hexdigest()
+        self.scene = load(str(self.config["scene"])).scene
+        if len(self.scene.heights_m) != self._model.config.heights:
+            raise UserError(f"{folder} was trained on another {self.config['scene']}: other heights")
+        self.graphs = self._model.config.methods
+        camera = next(iter(self.scene.cameras.values()))
+        self._grids = torch.from_numpy(scene_grids(self.scene, camera.width, camera.height))
+
+    def encode(self, image: NDArray[np.uint8]) -> Floats:
+        """One pinhole image (H, W, 3) to features (C, h, w), quantised as on the wire."""
+        with torch.inference_mode():
+            frame = torch.from_numpy(image).permute(2, 0, 1).float() / 255.0
+            features: Floats = self._model.encode(frame[None, None])[0, 0].numpy()
+        return features
+
+    def fuse(self, features: NDArray[Any], shot: Snapshot) -> dict[str, dict[str, Floats]]:
+        """Features (V, C, h, w) of a snapshot to the density of every method."""
+        with torch.inference_mode():
+            answer = self._model.fuse(
+                torch.from_numpy(features)[None],
+                self._grids[torch.from_numpy(shot.view)][None],
+                torch.from_numpy(shot.present)[None],
+                torch.from_numpy(shot.offset_s)[None],
+                self.graphs,
+            )
+        return {method: {"density": density[0].numpy()} for method, density in answer.density.items()}
