@@ -6,9 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from calib.errors import CalibError
-from calib.scene import Scene, load_scene, save_scene
+from calib.scene import Scene, load_scene
+from viewsync.cli import main
 from viewsync.errors import ConfigError
 from viewsync.sim import pets2009
 from viewsync.sim.body import joints
@@ -46,9 +48,10 @@ def test_the_region_holds_the_people_and_the_views_overlap_there(data: Path, sce
     assert (views >= 2).mean() > 0.9 and (views >= 1).mean() > 0.97
 
 
-def test_the_scene_survives_its_file(scene: Scene, tmp_path: Path) -> None:
-    save_scene(scene, tmp_path / "scene.yaml")
-    again = load_scene(tmp_path / "scene.yaml")
+def test_the_command_writes_the_scene(scene: Scene, tmp_path: Path) -> None:
+    path = tmp_path / "scene.yaml"
+    assert CliRunner().invoke(main, ["sim", "pets2009", "scene", "--out", str(path)]).exit_code == 0
+    again = load_scene(path)
     assert list(again.cameras) == list(pets2009.VIEWS)
     assert all(again.cameras[view] == scene.cameras[view] for view in pets2009.VIEWS)
     assert again.ground == scene.ground and again.heights_m == scene.heights_m
@@ -93,14 +96,17 @@ def test_simulated_crowds_are_as_sparse_and_as_packed_as_the_real_ones(scene: Sc
 def test_training_crowds_are_made_once_and_carry_their_truth(
     data: Path, scene: Scene, tmp_path: Path
 ) -> None:
-    made: list[int] = []
-    for _ in range(2):
-        pets2009.make_training_set(data, tmp_path, [5], frames=2, interval_s=1.6, workers=1, done=made.append)
-    assert made == [5]
+    words = f"sim pets2009 crowds --out {tmp_path} --crowds 5:6 --workers 1".split()
+    assert CliRunner().invoke(main, words).exit_code == 0
+    made = (tmp_path / "000005.npz").stat().st_mtime_ns
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert (tmp_path / "000005.npz").stat().st_mtime_ns == made
     truth, frames = load_truth(tmp_path / "000005.npz"), np.load(tmp_path / "000005.npy")
-    assert truth.views == pets2009.VIEWS and frames.shape == (3, 2, pets2009.HEIGHT, pets2009.WIDTH, 3)
+    assert truth.views == pets2009.VIEWS and frames.shape == (3, 12, pets2009.HEIGHT, pets2009.WIDTH, 3)
+    # Long enough for offsets of ±5 s around some frame.
+    assert (np.ptp(truth.times_s, axis=1) > 10.0).all()
     _, people = pets2009.training_crowd(from_scene(scene), 5)
-    assert truth.xy.shape == (3, 2, people, 2)
+    assert truth.xy.shape == (3, 12, people, 2)
 
 
 def test_a_missing_folder_or_sequence_is_one_line(

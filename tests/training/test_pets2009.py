@@ -1,12 +1,15 @@
 """Scores on played tracks: each view in turn the reference, offsets up to κ, nothing chosen on the tracks."""
 
+import json
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from calib.scene import Scene
+from viewsync.cli import main
 from viewsync.errors import UserError
 from viewsync.sim.dataset import CrowdTruth, save_crowd
 from viewsync.training.evaluate import BundleRunner
@@ -67,8 +70,9 @@ def test_counts_are_those_of_the_reference_frame_and_of_who_is_there(
     runner: BundleRunner, folder: Path, shots: SnapshotSet
 ) -> None:
     found = evaluate_sequences(runner, folder, shots, frames=60)
-    assert list(found) == ["walk"] and list(found["walk"]) == ["north", "south", "west"]
-    for view, evaluation in found["walk"].items():
+    assert list(found) == ["walk"] and list(found["walk"]) == ["north", "south", "west", "any"]
+    for view in ("north", "south", "west"):
+        evaluation = found["walk"][view]
         alone = evaluation.scores["reference-only"]
         # Three people in the second half, two in the first; never NaN.
         assert sorted(set(alone.true)) == [2, 3] and alone.true.mean() == pytest.approx(2.5, abs=0.05)
@@ -79,12 +83,27 @@ def test_counts_are_those_of_the_reference_frame_and_of_who_is_there(
         np.testing.assert_allclose(
             evaluation.scores["none"].predicted, found["walk"]["north"].scores["none"].predicted[0], rtol=1e-5
         )
-    numbers = summary(found)
-    south = numbers["walk"]["south"]["graphs"]["reference-only"]  # type: ignore[index]
+    together = found["walk"]["any"].scores["none"]
+    assert len(together.true) == 180 and set(together.crowd) == set(alone.crowd)
+    numbers = summary(found, KAPPA_S, {})
+    south = numbers["walk"]["south"]["graphs"]["reference-only"]
     assert south["mae"]["value"] == pytest.approx(2.5, abs=0.05) and south["nae"]["value"] == 1.0
     assert south["f1"] == {"value": 0.0, "low": 0.0, "high": 0.0}
-    lines = table(numbers).splitlines()
-    assert len(lines) == 2 + 3 * 3 and all(line.count("|") == 8 for line in lines)
+    rows = [line for line in table(numbers).splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 4 * 3 and all(row.count("|") == 8 for row in rows)
+
+
+def test_the_command_measures_sequences(runner: BundleRunner, folder: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", "--bundle", runner.bundle.path, "--sequences", folder]
+    assert CliRunner().invoke(main, [str(word) for word in arguments]).exit_code == 2
+    # Any crowds can choose the thresholds; here the castings themselves do.
+    arguments += ["--data", folder / "walk", "--tuning", "4:5", "--frames", 5, "--threads", 1]
+    arguments += ["--json", tmp_path / "found.json"]
+    done = CliRunner().invoke(main, [str(word) for word in arguments])
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["walk"]["any"]["protocol"]["snapshots"] == 15
+    assert table(found) in done.output
 
 
 def test_a_folder_without_sequences_names_the_command(

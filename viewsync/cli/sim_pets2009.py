@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from viewsync.cli.crowds import crowd_range
 from viewsync.cli.progress import progress
 
 
@@ -25,19 +26,25 @@ def scene(out: Path) -> None:
 @command.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the crowds.")
 @click.option(
-    "--first", type=click.IntRange(0), default=0, show_default=True, help="Seed of the first crowd."
+    "--crowds",
+    "seeds",
+    metavar="A:B",
+    callback=crowd_range,
+    default="0:160",
+    show_default=True,
+    help="Which crowds; the same number is the same crowd.",
 )
-@click.option("--count", type=click.IntRange(1), default=160, show_default=True, help="How many crowds.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes.")
-def crowds(out: Path, first: int, count: int, workers: int) -> None:
+def crowds(out: Path, seeds: range, workers: int) -> None:
     """Make simulated crowds before these cameras, to train and validate on; those that are there are kept."""
     from viewsync.sim.pets2009 import data_folder, make_training_set
 
     data = data_folder()
     out.mkdir(parents=True, exist_ok=True)
-    with progress("crowds", count) as advance:
-        seeds = range(first, first + count)
-        make_training_set(data, out, seeds, workers=workers, done=lambda seed: advance(seed + 1 - first))
+    with progress("crowds", len(seeds)) as advance:
+        make_training_set(
+            data, out, seeds, workers=workers, done=lambda seed: advance(seeds.index(seed) + 1, f"#{seed}")
+        )
 
 
 @command.command()
@@ -49,7 +56,9 @@ def crowds(out: Path, first: int, count: int, workers: int) -> None:
     show_default=True,
     help="How often each is played, in other clothes and light.",
 )
-def sequences(out: Path, castings: int) -> None:
+@click.option("--only", metavar="SEQUENCE", help="Not both S2L1 and S1L1-1 but this one.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Only the first so many of each.")
+def sequences(out: Path, castings: int, only: str | None, seconds: float | None) -> None:
     """Play the test sequences S2L1 and S1L1-1 in real time before these cameras, over RTSP, and keep the
     frames that arrive, for `viewsync evaluate --sequences`; those that are there are kept.
     """
@@ -57,10 +66,11 @@ def sequences(out: Path, castings: int) -> None:
     from viewsync.sim.dataset import TEST_SEEDS
     from viewsync.sim.pets2009 import TEST_SEQUENCES
 
+    names = TEST_SEQUENCES if only is None else (only,)
     # Light and ground that no training crowd had.
-    wanted = [(sequence, seed) for sequence in TEST_SEQUENCES for seed in TEST_SEEDS[:castings]]
+    wanted = [(sequence, seed) for sequence in names for seed in TEST_SEEDS[:castings]]
     with progress("sequences", len(wanted)) as advance:
         for number, (sequence, seed) in enumerate(wanted):
             if not (out / sequence / f"{seed:06d}.npz").exists():
-                record(out, sequence, seed)
+                record(out, sequence, seed, seconds)
             advance(number + 1, sequence)

@@ -7,22 +7,30 @@ crowds.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from viewsync.errors import UserError
-from viewsync.training.evaluate import BundleRunner, Evaluation, answer, score, tune
+from viewsync.sim.dataset import load_truth
+from viewsync.training.evaluate import Evaluation, answer, score, tune
+from viewsync.training.metrics import Scores
+from viewsync.training.report import document
+from viewsync.training.runners import Runner
 from viewsync.training.snapshots import Sampling, Snapshot, SnapshotSet
 
 KAPPA_S = 5.0
 # Intervals are over stretches of a sequence: within so many seconds the same people are about.
 STRETCH_S = 5.0
+_TUNING = 120
+_COLUMNS = (("mae", 2), ("nae", 3), ("f1", 3))
 
 
 def evaluate_sequences(
-    runner: BundleRunner,
+    runner: Runner,
     folder: Path,
     tuning: SnapshotSet,
     frames: int = 220,
@@ -30,43 +38,71 @@ def evaluate_sequences(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, dict[str, Evaluation]]:
     """sequence → reference view → scores of every graph, over the sequences in `folder`, all castings
-    together.
+    together; and under `any` all reference views together.
 
     frames: snapshots per sequence and reference view, spread evenly (fewer where there are fewer frames);
-    tuning: simulated crowds that choose the thresholds. Raises UserError, with the command to run, where
-    `folder` has no sequences.
+    tuning: simulated crowds that choose the thresholds; progress: called for each of `snapshots(…)`. Raises
+    UserError, with the command to run, where `folder` has no sequences.
     """
-    grid = runner.bundle.scene.ground
-    sequences = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    total, grid = snapshots(folder, frames), runner.scene.ground
+
+    def one_more(done: int, of: int) -> None:
+        progress(done, total)
+
+    crowds = len(tuning.seeds)
+    tuned = ((tuning.draw(3, k, crowd=k * crowds // _TUNING, plain=True), 0) for k in range(_TUNING))
+    thresholds = tune(answer(runner, tuned, _TUNING, one_more), grid)
+    out: dict[str, dict[str, Evaluation]] = {}
+    for sequence, castings in _sequences(folder).items():
+        shots = SnapshotSet(runner.scene, folder / sequence, castings, Sampling(kappa_s))
+        found: dict[str, Evaluation] = {}
+        for row, view in enumerate(shots.views):
+            count = min(frames, len(castings) * shots.truth[0].times_s.shape[1])
+            answers = answer(runner, latencies(shots, row, count, kappa_s), count, one_more)
+            scores = {g: score(answers, g, grid, thresholds[g]) for g in runner.graphs}
+            offsets = np.concatenate([a.shot.true_offset_s[1:] for a in answers]).astype(np.float64)
+            found[view] = Evaluation(scores, thresholds, offsets)
+        out[sequence] = {**found, "any": _pooled(list(found.values()))}
+    return out
+
+
+def snapshots(folder: Path, frames: int) -> int:
+    """How many snapshots `evaluate_sequences` answers, those that choose the thresholds among them."""
+    count = _TUNING
+    for sequence, castings in _sequences(folder).items():
+        views, each = load_truth(folder / sequence / f"{castings[0]:06d}.npz").times_s.shape
+        count += views * min(frames, len(castings) * each)
+    return count
+
+
+def _sequences(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Castings of every sequence in `folder`."""
+    found = {path.name: sorted(path.glob("*.npz")) for path in sorted(folder.glob("*/"))}
+    sequences = {name: tuple(int(file.stem) for file in files) for name, files in found.items() if files}
     if not sequences:
         raise UserError(
             f"{folder}: no sequences here; make them with: viewsync sim pets2009 sequences --out {folder}"
         )
-    few = 120
-    tuned = ((tuning.draw(3, k, crowd=k * len(tuning.seeds) // few, plain=True), 0) for k in range(few))
-    thresholds = tune(answer(runner, tuned, few), grid)
-    out: dict[str, dict[str, Evaluation]] = {}
-    for sequence in sequences:
-        castings = sorted(int(path.stem) for path in (folder / sequence).glob("*.npz"))
-        shots = SnapshotSet(runner.bundle.scene, folder / sequence, castings, Sampling(kappa_s))
-        out[sequence] = {}
-        for row, view in enumerate(shots.views):
-            count = min(frames, len(castings) * shots.truth[0].times_s.shape[1])
-            answers = answer(runner, latencies(shots, row, count, kappa_s), count, progress)
-            scores = {g: score(answers, g, grid, thresholds[g]) for g in runner.graphs}
-            offsets = np.concatenate([a.shot.true_offset_s[1:] for a in answers]).astype(np.float64)
-            out[sequence][view] = Evaluation(scores, thresholds, offsets)
-    return out
+    return sequences
+
+
+def _pooled(parts: Sequence[Evaluation]) -> Evaluation:
+    names = [field.name for field in fields(Scores)]
+    scores = {
+        graph: Scores(*(np.concatenate([getattr(part.scores[graph], n) for part in parts]) for n in names))
+        for graph in parts[0].scores
+    }
+    return Evaluation(scores, parts[0].thresholds, np.concatenate([part.offsets_s for part in parts]))
 
 
 def latencies(
     shots: SnapshotSet, reference: int, count: int, kappa_s: float
 ) -> Iterator[tuple[Snapshot, int]]:
-    """`count` snapshots with the reference's frames spread evenly over all castings, and the stretch each
-    is from.
+    """`count` snapshots with the reference's frames spread evenly over all castings, and the stretch each is
+    from.
 
-    The other views' frames are those nearest to instants drawn uniformly from what the sequence has within
-    ±κ of the reference's.
+    The other views' frames are those nearest to instants drawn uniformly from what the sequence has within ±κ
+    of the reference's.
     """
     frames = shots.truth[0].times_s.shape[1]
     for number in range(count):
@@ -85,49 +121,45 @@ def latencies(
 
 
 def summary(
-    found: Mapping[str, Mapping[str, Evaluation]], metrics: Sequence[str] = ("mae", "nae", "f1")
-) -> dict[str, dict[str, dict[str, object]]]:
-    """Plain values for JSON: sequence → reference view → snapshots, mean number of people and offset, every
-    graph's metrics and the first graph's differences to the others, all with 95 % intervals.
+    found: Mapping[str, Mapping[str, Evaluation]], kappa_s: float, measured: Mapping[str, str]
+) -> dict[str, Any]:
+    """Everything worth keeping, as JSON values: sequence → reference view → a document of `report`, whose
+    crowds are stretches. measured: hashes of what was measured.
     """
-    out: dict[str, dict[str, dict[str, object]]] = {}
-    for sequence, references in found.items():
-        out[sequence] = {}
-        for view, evaluation in references.items():
-            values = evaluation.table()
-            first = next(iter(values))
-            some = next(iter(evaluation.scores.values()))
-            out[sequence][view] = {
-                "snapshots": len(some.true),
-                "mean_people": round(float(some.true.mean()), 2),
-                "mean_offset_s": round(float(np.abs(evaluation.offsets_s).mean()), 2),
-                "graphs": {g: {m: values[g][m] for m in metrics} for g in values},
-                "differences": {first: evaluation.differences(first)},
-            }
-    return out
+    protocol = {"command": "viewsync evaluate --sequences", "kappa_s": kappa_s, "stretch_s": STRETCH_S}
+    return {
+        sequence: {
+            view: document(
+                evaluation, next(iter(evaluation.scores)), {**protocol, "reference": view}, measured
+            )
+            for view, evaluation in references.items()
+        }
+        for sequence, references in found.items()
+    }
 
 
-def table(numbers: Mapping[str, Mapping[str, Mapping[str, object]]]) -> str:
-    """The summary as a Markdown table, a row for each sequence, reference view and graph."""
+def table(documents: Mapping[str, Mapping[str, Any]]) -> str:
+    """The summary as Markdown: a row for each sequence, reference view and graph; then, for all reference
+    views together, the first graph's differences to the others.
+    """
     rows = [
         "| sequence | people | reference | graph | MAE | NAE | F1 at 0.5 m |",
         "| --- | ---: | --- | --- | --- | --- | --- |",
     ]
-    for sequence, references in numbers.items():
-        for view, entry in references.items():
-            graphs = entry["graphs"]
-            assert isinstance(graphs, Mapping)
-            for graph, values in graphs.items():
-                cells = [
-                    _with_interval(values["mae"], 2),
-                    _with_interval(values["nae"], 3),
-                    _with_interval(values["f1"], 3),
-                ]
-                rows.append(
-                    f"| {sequence} | {entry['mean_people']} | {view} | {graph} | {' | '.join(cells)} |"
-                )
-    return "\n".join(rows)
+    differences = [""]
+    for sequence, references in documents.items():
+        for view, found in references.items():
+            people = found["protocol"]["mean_people"]
+            for graph, values in found["graphs"].items():
+                cells = (_interval(values[name], digits) for name, digits in _COLUMNS)
+                rows.append(f"| {sequence} | {people:.1f} | {view} | {graph} | {' | '.join(cells)} |")
+        for ours, others in references["any"]["differences"].items():
+            for theirs, values in others.items():
+                mae, f1 = (_interval(values[name], digits, "+") for name, digits in (("mae", 2), ("f1", 3)))
+                differences.append(f"- {sequence}, {ours} − {theirs}: MAE {mae}, F1 {f1}")
+    return "\n".join([*rows, *differences])
 
 
-def _with_interval(value: Mapping[str, float], digits: int) -> str:
-    return f"{value['value']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+def _interval(value: Mapping[str, float], digits: int, sign: str = "") -> str:
+    middle, low, high = (f"{value[key]:{sign}.{digits}f}" for key in ("value", "low", "high"))
+    return f"{middle} [{low}, {high}]"
