@@ -33,6 +33,10 @@ class TrainConfig(Section):
     validate_every: int = Field(250, gt=0, description="steps between validations and checkpoints")
     validation_snapshots: int = Field(60, gt=0)
     start_from: Path | None = Field(None, description="checkpoint whose weights to start from")
+    start_heads: dict[str, str] = Field(
+        default_factory=dict,
+        description="with start_from: head that starts from another's weights, such as {none: column}",
+    )
     threads: int = Field(2, gt=0, description="CPU threads for torch; one more thread draws snapshots")
     seed: int = Field(0, ge=0)
 

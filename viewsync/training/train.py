@@ -7,7 +7,7 @@ simulator's truth; stage two adds every method's fusion and decoder and trains a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +76,7 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
         state = load_into(out / "last", model, optimiser)
         start, best = int(state["step"]), math.inf if state["best"] is None else float(state["best"])
     elif config.start_from is not None:
-        _start_from(model, config.start_from)
+        _start_from(model, config.start_from, config.start_heads)
     log = TrainingLog(out / "log.csv", config.methods, start)
     with ThreadPoolExecutor(1) as ahead:
         waiting = ahead.submit(_draw_batch, snapshots, config, start)
@@ -163,13 +163,22 @@ def _draw_batch(snapshots: SnapshotSet, config: TrainConfig, step: int) -> list[
 
 
 def _rate(config: TrainConfig, step: int) -> float:
-    """Warm-up, then half a cosine to a hundredth."""
-    warm = min(1.0, (step + 1) / 100)
+    """Half a cosine to a hundredth, with a warm-up where training starts and again where the heads come in: at the full
+    rate a fresh head can push its rectifiers below zero for good."""
+    since = step - math.ceil(config.first_stage * config.steps)
+    warm = min(1.0, ((since if since >= 0 else step) + 1) / 100)
     return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
 
 
-def _start_from(model: CountingModel, folder: Path) -> None:
+def _start_from(model: CountingModel, folder: Path, start_heads: Mapping[str, str]) -> None:
     known = load_model(folder).state_dict()
+    for head, other in start_heads.items():
+        copied = {k: v for k, v in known.items() if k.startswith(f"heads.{other}.")}
+        if not copied or f"heads.{head}.decoder.out.bias" not in model.state_dict():
+            raise UserError(
+                f"start_heads: cannot start {head} from {other} of {folder}; both must be methods there"
+            )
+        known |= {k.replace(f"heads.{other}.", f"heads.{head}.", 1): v for k, v in copied.items()}
     own = model.state_dict()
     model.load_state_dict({**own, **{k: v for k, v in known.items() if k in own and own[k].shape == v.shape}})
 
