@@ -16,11 +16,19 @@ Value = Callable[..., float]
 Eventually = Callable[[Callable[[], bool]], None]
 
 
-def _clip_images(clip: Path, count: int, size: tuple[int, int]) -> np.ndarray:
-    """The clip's first frames (count, H, W, 3) by the ffmpeg program: another decoder build, no network."""
-    command = ["ffmpeg", "-v", "error", "-i", str(clip), "-frames:v", str(count), "-f", "rawvideo"]
-    raw = subprocess.run([*command, "-pix_fmt", "rgb24", "-"], capture_output=True, check=True).stdout
-    return np.frombuffer(raw, np.uint8).reshape(-1, size[1], size[0], 3)
+def _clip_images(clip: Path, size: tuple[int, int]) -> np.ndarray:
+    """Every eighth pixel of the clip's frames (N, H / 8, W / 8, 3) by the ffmpeg program: another decoder
+    build, no network.
+    """
+    command = ["ffmpeg", "-v", "error", "-i", str(clip), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    images = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as ffmpeg:
+        assert ffmpeg.stdout is not None
+        while len(raw := ffmpeg.stdout.read(size[0] * size[1] * 3)) == size[0] * size[1] * 3:
+            images.append(
+                np.frombuffer(raw, np.uint8).reshape(size[1], size[0], 3)[::8, ::8].astype(np.int16)
+            )
+    return np.stack(images)
 
 
 def test_a_real_clip_frame_by_frame_against_independent_readers(
@@ -30,43 +38,41 @@ def test_a_real_clip_frame_by_frame_against_independent_readers(
     watched = watch(server.url)
     watched.wait_for(lambda frames: len(frames) >= 3)
     probed = rtsp.probe(server.url, 3.0)
-    times_ns = np.array(rtsp.capture_times_ns(server.url, 40))
+    times_ns = np.array(rtsp.capture_times_ns(server.url, 60))
     frames = watched.wait_for(lambda frames: frames[-1].capture_ns > times_ns.max())
 
     # Size and rate as ffprobe sees them.
     assert {frame.stream_size for frame in frames} == {(probed[0]["width"], probed[0]["height"])}
     probed_s = np.diff([float(frame["pts_time"]) for frame in probed if "pts_time" in frame])
     interval_s = float(np.median(probed_s))
-    # Around the first report pictures come out in another order than they were dated in: B-frames.
-    undated = [index for index, frame in enumerate(frames) if frame.clock != "rtcp"]
-    dated = frames[undated[-1] + 1 :] if undated else frames
-    steps_s = np.diff([frame.capture_ns for frame in dated]) / SECOND_NS
+    # Compare where the independent reader was there as well, less the pictures at its ends, where it lacks
+    # B-frames or what they refer to. Before that the server still moves its clock, with each new client.
+    first_ns, last_ns = np.sort(times_ns)[[8, -8]]
+    latest = [frame for frame in frames if frame.clock == "rtcp" and frame.capture_ns < first_ns][-1:]
+    since = latest[0].seq + 1 if latest else 0
+    shared = [frame for frame in frames[since:] if frame.capture_ns <= last_ns]
+    assert {frame.clock for frame in shared} == {"rtcp"}
+    assert len(shared) >= 30
+    steps_s = np.diff([frame.capture_ns for frame in shared]) / SECOND_NS
     steps = np.round(steps_s / interval_s)
-    # Sender reports may move the times by the server's jitter.
-    assert np.abs(steps_s - steps * interval_s).max() < 0.01
+    assert np.abs(steps_s - steps * interval_s).max() < 0.01  # a new sender report may move them so far
     # Every frame once. Where this machine was too slow for one, the next took its place and was counted.
     assert steps.min() == 1
     assert (steps - 1).sum() <= value("frames_dropped_total", reason="newer")
     assert value("frames_dropped_total", reason="rate") == 0
 
     # Capture times as GStreamer's own RTCP gives them, frame for frame.
-    first_ns, last_ns = np.sort(times_ns)[
-        [8, -8]
-    ]  # at its ends it, too, lacks B-frames or what they refer to
-    shared = [frame for frame in dated if first_ns <= frame.capture_ns <= last_ns]
-    assert len(shared) >= 20
     away_ns = [np.abs(times_ns - frame.capture_ns).min() for frame in shared]
     assert max(away_ns) < 2_000_000  # another NTP rounding, not another frame (100 ms)
 
     # The pictures are the clip's, in order, none twice.
-    images = _clip_images(clip, 400, (768, 432))
-    small = images[:, ::8, ::8].astype(np.int16)
-    first = dated[0].image[::8, ::8].astype(np.int16)
-    start = int(np.abs(small - first).mean(axis=(1, 2, 3)).argmin())
+    images = _clip_images(clip, (768, 432))
+    seen = [frame.image[::8, ::8].astype(np.int16) for frame in shared]
+    start = int(np.abs(images - seen[0]).mean(axis=(1, 2, 3)).argmin())
     places = start + np.concatenate([[0], np.cumsum(steps)]).astype(int)
-    for place, frame in zip(places[:60], dated[:60], strict=True):
+    for place, image in zip(places, seen, strict=True):
         # Another build's YUV to RGB conversion rounds by a level or two; the next frame differs by more.
-        assert np.abs(images[place].astype(np.int16) - frame.image).mean() < 2.0
+        assert np.abs(images[place] - image).mean() < 2.0
     assert value("frames_dropped_total", reason="damaged") == 0
 
 
@@ -78,7 +84,8 @@ def test_the_chosen_rate_is_kept(
     dated = [frame for frame in frames if frame.clock == "rtcp"]
     steps_s = np.diff([frame.capture_ns for frame in dated]) / SECOND_NS
     # The stream has a frame every 0.1 s to choose from.
-    assert np.all(steps_s > 0.35) and abs(steps_s.mean() - 0.5) < 0.1
+    assert abs(np.median(steps_s) - 0.5) < 0.11
+    assert np.sort(steps_s)[1] > 0.35  # but for one at most: the server may set its clock
 
 
 def test_frames_of_a_slow_camera_are_not_an_interval_old(
