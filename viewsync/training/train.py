@@ -163,8 +163,10 @@ def _draw_batch(snapshots: SnapshotSet, config: TrainConfig, step: int) -> list[
 
 
 def _rate(config: TrainConfig, step: int) -> float:
-    """Half a cosine to a hundredth, with a warm-up where training starts and again where the heads come in: at the full
-    rate a fresh head can push its rectifiers below zero for good."""
+    """Half a cosine to a hundredth, with a warm-up at the start and again where the heads come in.
+
+    At the full rate a fresh head can push its rectifiers below zero for good.
+    """
     since = step - math.ceil(config.first_stage * config.steps)
     warm = min(1.0, ((since if since >= 0 else step) + 1) / 100)
     return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
