@@ -20,7 +20,9 @@ def locate(density: NDArray[np.float32], grid: GroundGrid, threshold: float) -> 
     """People's places (K, 2) in metres: local maxima of the smoothed density (Hg, Wg) above `threshold`
     people per cell.
     """
-    smooth = cv2.GaussianBlur(density, (0, 0), 1.0)
+    smooth = cv2.GaussianBlur(density, (0, 0), 1.0).astype(np.float64)
+    # Somebody between two cells makes two equal peaks; the slightest slope leaves one.
+    smooth += np.arange(smooth.size).reshape(smooth.shape) * 1e-13
     peak = (smooth >= cv2.dilate(smooth, np.ones((3, 3), np.uint8))) & (smooth > threshold)
     row, column = np.nonzero(peak)
     x = grid.origin_x_m + (column + 0.5) * grid.cell_m
