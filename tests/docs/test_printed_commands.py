@@ -30,13 +30,14 @@ pages = _support("printed")
 PRINTED = pages.on_the_pages()
 OURS = [p for p in PRINTED if p.words[0] == "viewsync"]
 
-# A command with its options (all of them or some, with other values) -> the test that runs it.
+# A command with its options (some of them, or other values, are covered too; "!": never without this one) ->
+# the test that runs it.
 RUN_BY = {
     "edge --view --hub --bundle --keys": "test_ones_own_cameras_as_the_readme_has_it",
-    "edge --view --listen --bundle": "test_a_simulated_camera_and_an_agent_as_the_page_has_it",
-    "edge --config --set": "test_the_command_runs_says_how_it_is_and_stops_on_a_signal",
+    "edge --view --listen! --bundle": "test_a_simulated_camera_and_an_agent_as_the_page_has_it",
+    "edge --config! --set": "test_the_command_runs_says_how_it_is_and_stops_on_a_signal",
     "hub --bundle --bind --outputs --keys": "test_ones_own_cameras_as_the_readme_has_it",
-    "hub --config --set": "test_a_hub_by_its_printed_configuration",
+    "hub --config! --set": "test_a_hub_by_its_printed_configuration",
     "subscribe --key --hub-key": "test_ones_own_cameras_as_the_readme_has_it",
     "subscribe --json": "test_subscribe_prints_lines_for_people_and_for_programs",
     "keys make --hub --agent --scene --subscriber": "test_quick_ones_as_printed",
@@ -46,11 +47,14 @@ RUN_BY = {
     "sim camera --view --seed --people --fps --clock-offset --url": (
         "test_a_simulated_camera_and_an_agent_as_the_page_has_it"
     ),
+    "sim pets2009 scene --out": "test_the_command_writes_the_scene",
     "sim dataset --scene --out --crowds": "test_the_command_makes_keeps_and_explains",
     "sim describe --scene --people --crowds --json": "test_the_command_prints_json",
     "train --config --out --set": "test_ctrl_c_saves_and_the_same_command_goes_on",
+    "evaluate --sequences! --bundle --data --tuning --frames --json": "test_the_command_measures_sequences",
     "bench --json": "test_the_json_has_every_row",
-    "bench --only --provider": "test_a_gpu_that_is_not_there_is_said_in_one_line",
+    "bench --only": "test_chosen_rows_come_as_a_table",
+    "bench --only --provider!": "test_a_gpu_that_is_not_there_is_said_in_one_line",
 }
 # make's targets, and where it says that they run. `make demo` is `viewsync demo` behind an installation.
 MAKE = {
@@ -101,20 +105,21 @@ def test_a_test_runs_it(command: Any) -> None:
     found, path, _ = pages.resolve(command.words)
     if isinstance(found, click.Group):
         return
-    rows = [row.split() for row in RUN_BY]
-    fitting = [
-        row for row in rows if row[: len(path)] == [*path] and command.options <= set(row[len(path) :])
-    ]
-    assert fitting, (
-        f"{command.where}: no test runs this form of the command; write one, and name it in RUN_BY"
-    )
+    fitting = [row for row in RUN_BY if row.split()[: len(path)] == [*path] and fits(row, command.options)]
+    assert fitting, f"{command.where}: no test runs this form of it; write one, and name it in RUN_BY"
+
+
+def fits(row: str, options: set[str]) -> bool:
+    return {*re.findall(r"(\S+)!", row)} <= options <= set(row.replace("!", "").split())
 
 
 @pytest.mark.parametrize(("row", "test"), RUN_BY.items())
 def test_the_named_test_is_there_and_has_these_words(row: str, test: str) -> None:
     (path,) = (path for path, text in TESTS.items() if f"def {test}(" in text)
     # What runs commands as printed has their options from the page.
-    assert path.name == "test_printed_runs.py" or all(word in TESTS[path] for word in row.split())
+    assert path.name == "test_printed_runs.py" or all(
+        word in TESTS[path] for word in row.replace("!", "").split()
+    )
 
 
 @by_place([p for p in PRINTED if p.words[0] != "viewsync"])
