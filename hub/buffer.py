@@ -24,7 +24,8 @@ from viewsync.wire import Clock, FeatureMessage
 
 SECOND_NS = 1_000_000_000
 
-# A capture time further off than this comes from a clock that was never set (1970), not from a slow link.
+# A capture time further off or less certain than this comes from a clock that was never set (1970), not from
+# a slow link.
 IMPLAUSIBLE_NS = 3600 * SECOND_NS
 
 # Replaced sessions remembered per view. A session of one agent restart lives in flight for seconds; 64
@@ -275,5 +276,12 @@ def _judge_time(view: str, age_ns: int, uncertainty_ns: int, rules: BufferRules)
         return _refuse(
             "too-old",
             f"view {view}: the frame is {age_s:.1f} s old, more than {limit_s:.1f} s; check the link",
+        )
+    # The wire allows 146 years. A prediction could not say the sum of two such, and would end the hub.
+    if uncertainty_ns > IMPLAUSIBLE_NS:
+        return _refuse(
+            "implausible-time",
+            f"view {view}: captured at an instant known to ± {uncertainty_ns / SECOND_NS:.0f} s only; set the"
+            " clocks of camera and agent",
         )
     return None

@@ -8,6 +8,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Laws are about what holds, not how fast: a loaded machine must not turn one red.
+settings.register_profile("viewsync", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("viewsync")
 
 _ALLOWED = Path(__file__).with_name("allowed-skips.txt")
 _SUPPORT = Path(__file__).with_name("support")

@@ -139,9 +139,18 @@ def test_uncertainty_excuses_a_future_capture_as_far_as_it_reaches(
     assert buffer.put(message, NOON_NS).accepted is accepted
 
 
-def test_boundless_uncertainty_excuses_nothing_beyond_the_rules(buffer: ViewBuffer, frame: Frames) -> None:
-    message = frame(capture_ns=NOON_NS + 2 * SECOND_NS, hub_offset=OffsetEstimate(0, 2**61))
-    assert buffer.put(message, NOON_NS).reason == "future"
+def test_boundless_uncertainty_excuses_nothing_beyond_the_rules(
+    rules: BufferRules, buffer: ViewBuffer, frame: Frames
+) -> None:
+    latest_ns = NOON_NS + rules.max_future_ns + rules.max_uncertainty_ns
+    vast = OffsetEstimate(0, IMPLAUSIBLE_NS)
+    assert buffer.put(frame(capture_ns=latest_ns + 1, hub_offset=vast), NOON_NS).reason == "future"
+    assert buffer.put(frame(capture_ns=latest_ns, hub_offset=vast), NOON_NS).accepted
+
+
+def test_an_instant_known_to_within_more_than_an_hour_is_none(buffer: ViewBuffer, frame: Frames) -> None:
+    vast = OffsetEstimate(0, IMPLAUSIBLE_NS + 1)
+    assert buffer.put(frame(hub_offset=vast), NOON_NS).reason == "implausible-time"
 
 
 def test_three_clocks_compose(buffer: ViewBuffer, frame: Frames) -> None:

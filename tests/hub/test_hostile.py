@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import zmq
 
-from viewsync.wire import MAX_MESSAGE_BYTES, Ack, FeatureMessage, Refusal, encode
+from viewsync.packing import MAX_TIME_NS
+from viewsync.wire import MAX_MESSAGE_BYTES, Ack, FeatureMessage, OffsetEstimate, Refusal, encode
 
 Frames = Callable[..., FeatureMessage]
 
@@ -181,3 +182,14 @@ def test_a_new_connection_does_not_take_the_place_of_another(live: Any, frame: F
         assert named.poll(20_000)
         named.close(linger=0)
         thief.close(linger=0)
+
+
+def test_a_time_that_nobody_can_be_that_unsure_of_stops_nobody(
+    attacked: Callable[[bytes], str | None], frame: Frames
+) -> None:
+    """Each within what the wire allows; their sum, and what a prediction would say of it, beyond."""
+    vast = OffsetEstimate(0, MAX_TIME_NS)
+    now_ns = time.time_ns()
+    assert attacked(encode(frame("south", 1, now_ns, hub_offset=vast))) == "implausible-time"
+    message = frame("south", 2, now_ns, clock="rtcp", hub_offset=vast, camera_offset=vast)
+    assert attacked(encode(message)) == "implausible-time"
