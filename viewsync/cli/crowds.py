@@ -1,7 +1,10 @@
 """What commands that need simulated crowds share: which ones (`A:B`), and making those that are missing."""
 
 import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 import click
 
@@ -24,23 +27,25 @@ def make_missing(
     from viewsync.sim.dataset import claim, lacking, make_set
     from viewsync.sim.scenes import load
 
-    there = len(crowds) - len(lacking(folder, crowds))
-    if there == len(crowds):
+    if not lacking(folder, crowds):
         claim(folder, load(scene).scene)
         return
+    with making(folder, crowds) as (done, stop):
+        make_set(scene, folder, crowds, frames, interval_s, workers, done, stop)
+
+
+@contextmanager
+def making(folder: Path, crowds: range) -> Iterator[tuple[Callable[[int], None], Event]]:
+    """A progress bar over `crowds`, those in `folder` done already: what to call after each further one, and
+    the event that Ctrl-C sets. Aborts at the end, saying how to go on, where it was set.
+    """
+    from viewsync.sim.dataset import lacking
+
+    there = len(crowds) - len(lacking(folder, crowds))
     made = itertools.count(there + 1)
     stop = stopping()
     with progress("crowds", len(crowds), there) as advance:
-        make_set(
-            scene,
-            folder,
-            crowds,
-            frames,
-            interval_s,
-            workers,
-            lambda seed: advance(next(made), f"#{seed}"),
-            stop,
-        )
+        yield lambda seed: advance(next(made), f"#{seed}"), stop
     if stop.is_set():
         left = len(lacking(folder, crowds))
         click.echo(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from viewsync.cli.crowds import crowd_range
+from viewsync.cli.crowds import crowd_range, making
 from viewsync.cli.progress import progress
 
 
@@ -41,10 +41,8 @@ def crowds(out: Path, seeds: range, workers: int) -> None:
 
     data = data_folder()
     out.mkdir(parents=True, exist_ok=True)
-    with progress("crowds", len(seeds)) as advance:
-        make_training_set(
-            data, out, seeds, workers=workers, done=lambda seed: advance(seeds.index(seed) + 1, f"#{seed}")
-        )
+    with making(out, seeds) as (done, stop):
+        make_training_set(data, out, seeds, workers=workers, done=done, stop=stop)
 
 
 @command.command()

@@ -7,9 +7,10 @@ real tracks, which it never saw (`viewsync.demo.recording`).
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from calib.ground import GroundGrid
 from calib.pets2009 import load_camera
 from calib.scene import Scene
 from viewsync.errors import ConfigError
-from viewsync.sim.dataset import make_crowd, save_crowd
+from viewsync.sim.dataset import lacking, make_crowd, run_each, save_crowd
 from viewsync.sim.scenes import COLUMN_HEIGHTS_M, SimScene, from_scene
 from viewsync.sim.tracks import Tracks, load_tracks
 
@@ -88,31 +89,18 @@ def make_training_set(
     interval_s: float = 1.6,
     workers: int = 2,
     done: Callable[[int], None] = lambda seed: None,
+    stop: Event | None = None,
 ) -> None:
     """Simulated crowds before the PETS2009 cameras in `folder`, in the format of `viewsync.sim.dataset`.
 
-    Those of `seeds` that are there are kept. The frames of a view span about `frames` · `interval_s` seconds.
+    Those of `seeds` that are there are kept; `done(seed)` after each that is made. Once `stop` is set, the
+    crowds in hand are finished and no new one is begun. The frames of a view span about `frames` ·
+    `interval_s` seconds.
     """
-    place = from_scene(scene(data))
-    missing = [seed for seed in seeds if not (folder / f"{seed:06d}.npz").exists()]
-    if workers <= 1:
-        for seed in missing:
-            _make_training_crowd(place, folder, seed, frames, interval_s)
-            done(seed)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        tasks = {
-            seed: pool.submit(_make_training_crowd, place, folder, seed, frames, interval_s)
-            for seed in missing
-        }
-        for seed, task in tasks.items():
-            task.result()
-            done(seed)
+    task = partial(_make_training_crowd, from_scene(scene(data)), folder, frames, interval_s)
+    run_each(task, lacking(folder, seeds), workers, done, stop or Event())
 
 
-def _make_training_crowd(place: SimScene, folder: Path, seed: int, frames: int, interval_s: float) -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
+def _make_training_crowd(place: SimScene, folder: Path, frames: int, interval_s: float, seed: int) -> None:
     where, people = training_crowd(place, seed)
     save_crowd(folder, seed, *make_crowd(where, seed, frames, interval_s, people))

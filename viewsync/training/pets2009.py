@@ -18,7 +18,7 @@ from viewsync.errors import UserError
 from viewsync.sim.dataset import load_truth
 from viewsync.training.evaluate import Evaluation, answer, score, tune
 from viewsync.training.metrics import Scores
-from viewsync.training.report import document
+from viewsync.training.report import document, interval
 from viewsync.training.runners import Runner
 from viewsync.training.snapshots import Sampling, Snapshot, SnapshotSet
 
@@ -151,15 +151,10 @@ def table(documents: Mapping[str, Mapping[str, Any]]) -> str:
         for view, found in references.items():
             people = found["protocol"]["mean_people"]
             for graph, values in found["graphs"].items():
-                cells = (_interval(values[name], digits) for name, digits in _COLUMNS)
+                cells = (interval(values[name], digits) for name, digits in _COLUMNS)
                 rows.append(f"| {sequence} | {people:.1f} | {view} | {graph} | {' | '.join(cells)} |")
         for ours, others in references["any"]["differences"].items():
             for theirs, values in others.items():
-                mae, f1 = (_interval(values[name], digits, "+") for name, digits in (("mae", 2), ("f1", 3)))
+                mae, f1 = (interval(values[name], digits, "+") for name, digits in (("mae", 2), ("f1", 3)))
                 differences.append(f"- {sequence}, {ours} − {theirs}: MAE {mae}, F1 {f1}")
     return "\n".join([*rows, *differences])
-
-
-def _interval(value: Mapping[str, float], digits: int, sign: str = "") -> str:
-    middle, low, high = (f"{value[key]:{sign}.{digits}f}" for key in ("value", "low", "high"))
-    return f"{middle} [{low}, {high}]"

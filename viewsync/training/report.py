@@ -55,7 +55,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     names = [name for name, _ in _COLUMNS.values()]
     rows = [f"| graph | {' | '.join(names)} |", f"| --- |{' --- |' * len(names)}"]
     for graph, values in found["graphs"].items():
-        cells = (_interval(values[key], digits) for key, (_, digits) in _COLUMNS.items())
+        cells = (interval(values[key], digits) for key, (_, digits) in _COLUMNS.items())
         rows.append(f"| {graph} | {' | '.join(cells)} |")
     rows.append("")
     for ours, others in found["differences"].items():
@@ -83,9 +83,10 @@ def text(found: Mapping[str, Any]) -> str:
 
 
 def _named(key: str, value: Mapping[str, float], sign: str = "") -> str:
-    return f"{_COLUMNS[key][0]} {_interval(value, _COLUMNS[key][1], sign)}"
+    return f"{_COLUMNS[key][0]} {interval(value, _COLUMNS[key][1], sign)}"
 
 
-def _interval(value: Mapping[str, float], digits: int, sign: str = "") -> str:
+def interval(value: Mapping[str, float], digits: int, sign: str = "") -> str:
+    """A value with its 95 % interval, such as 1.23 [1.10, 1.36]; sign "+" shows it always."""
     middle, low, high = (f"{value[part]:{sign}.{digits}f}" for part in ("value", "low", "high"))
     return f"{middle} [{low}, {high}]"
