@@ -51,6 +51,10 @@ RUN_BY = {
     "sim dataset --scene --out --crowds": "test_the_command_makes_keeps_and_explains",
     "sim describe --scene --people --crowds --json": "test_the_command_prints_json",
     "train --config --out --set": "test_ctrl_c_saves_and_the_same_command_goes_on",
+    "export --checkpoint --scene --out --replace --accuracy": (
+        "test_from_checkpoint_to_a_measured_bundle_on_the_command_line"
+    ),
+    "evaluate --bundle --frames --json": "test_from_checkpoint_to_a_measured_bundle_on_the_command_line",
     "evaluate --sequences! --bundle --data --tuning --frames --json": "test_the_command_measures_sequences",
     "bench --json": "test_the_json_has_every_row",
     "bench --only": "test_chosen_rows_come_as_a_table",
