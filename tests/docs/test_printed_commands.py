@@ -48,10 +48,12 @@ RUN_BY = {
         "test_a_simulated_camera_and_an_agent_as_the_page_has_it"
     ),
     "sim pets2009 scene --out": "test_the_command_writes_the_scene",
+    "sim pets2009 crowds --out --crowds": "test_training_crowds_are_made_once_and_carry_their_truth",
+    "sim pets2009 sequences --out": "test_a_recording_is_what_came_over_rtsp_and_when",
     "sim dataset --scene --out --crowds": "test_the_command_makes_keeps_and_explains",
     "sim describe --scene --people --crowds --json": "test_the_command_prints_json",
     "train --config --out --set": "test_ctrl_c_saves_and_the_same_command_goes_on",
-    "export --checkpoint --scene --out --replace --accuracy": (
+    "export --checkpoint --scene --out --replace --accuracy --data --crowds": (
         "test_from_checkpoint_to_a_measured_bundle_on_the_command_line"
     ),
     "evaluate --bundle --frames --json": "test_from_checkpoint_to_a_measured_bundle_on_the_command_line",
@@ -65,6 +67,7 @@ MAKE = {
     "demo": ("Makefile", "-m viewsync demo"),
     "test": (".ci/run", "make test"),
     "lint": ("Makefile", "test: lint"),
+    "setup": ("Makefile", "setup: $(VENV)/.test-ready"),
 }
 TESTS = {path: path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
 
