@@ -153,7 +153,10 @@ class ColumnSynchroniser(nn.Module):
             ).flatten(),
             places,
         )
-        by_peers = peers.accounted.reshape(batch, others, rest, -1).sum(dim=2)
+        if others > 1:
+            by_peers = peers.accounted.reshape(batch, others, rest, -1).sum(dim=2)
+        else:
+            by_peers = torch.zeros_like(found.accounted).reshape(batch, others, -1)
         evidence = torch.stack(
             [
                 found.similarity.reshape(batch, others, -1),
