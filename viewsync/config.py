@@ -24,6 +24,8 @@ from viewsync.redact import redact
 _log = logging.getLogger(__name__)
 
 PREFIX = "VIEWSYNC_"
+# Where tests and simulations of real scenes find their data: never a setting, though `train` has a key `data`.
+RESERVED = "VIEWSYNC_DATA"
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
 _Key = tuple[str, ...]
 
@@ -151,7 +153,7 @@ def _scalar(text: str) -> Any:
 
 
 def _key_of_variable(model: type[pydantic.BaseModel], name: str) -> _Key | None:
-    if not name.startswith(PREFIX):
+    if not name.startswith(PREFIX) or name == RESERVED:
         return None
     key = tuple(name.removeprefix(PREFIX).lower().split("__"))
     if len(key) > 1 or key[0] in model.model_fields:

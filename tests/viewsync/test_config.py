@@ -152,3 +152,11 @@ def test_a_password_is_not_repeated_in_the_refusal(write) -> None:
     message = refusal(write("output: {port: 'rtsp://u:hunter2@cam/'}"))
     assert "hunter2" not in message
     assert "***" in message
+
+
+def test_the_folder_of_real_data_is_not_a_setting() -> None:
+    class Training(Section):
+        data: Path = Path("crowds")
+
+    assert load_config(Training, None, (), {"VIEWSYNC_DATA": "/real"}).data == Path("crowds")
+    assert load_config(Training, None, ("data=mine",), {"VIEWSYNC_DATA": "/real"}).data == Path("mine")
