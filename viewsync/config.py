@@ -24,7 +24,7 @@ from viewsync.redact import redact
 _log = logging.getLogger(__name__)
 
 PREFIX = "VIEWSYNC_"
-# Where tests and simulations of real scenes find their data: never a setting, though `train` has a key `data`.
+# Where real scenes find their data: never a setting, though `train` has a key `data`.
 RESERVED = "VIEWSYNC_DATA"
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
 _Key = tuple[str, ...]
