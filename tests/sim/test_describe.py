@@ -14,7 +14,7 @@ from viewsync.sim.scenes import load
 
 @pytest.fixture(scope="module")
 def plaza() -> Hardness:
-    return describe(load("plaza"), range(4), (4.0, 20.0))
+    return describe(load("plaza"), range(3), (4.0, 20.0))
 
 
 def test_each_view_alone_shows_half_to_four_fifths_of_the_people(plaza: Hardness) -> None:
