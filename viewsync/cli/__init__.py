@@ -42,6 +42,7 @@ COMMANDS = {
     "hub": _Entry("viewsync.cli.hub", "Run the hub: newest features in, predictions out.", "hub"),
     "subscribe": _Entry("viewsync.cli.subscribe", "Print predictions, one line each.", "hub"),
     "keys": _Entry("viewsync.cli.keys", "Make CURVE keys and the hub's allow-list.", "hub"),
+    "calib": _Entry("viewsync.cli.calib", "From cameras to a scene file that one can trust.", "calib"),
     "sim": _Entry("viewsync.cli.sim", "Simulated crowds and cameras.", "sim"),
     "train": _Entry("viewsync.cli.train", "Train a model on simulated crowds.", "train"),
     "evaluate": _Entry("viewsync.cli.evaluate", "Measure a bundle on unseen crowds.", "train"),
