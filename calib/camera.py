@@ -164,6 +164,15 @@ class Camera:
             normalised = undistort(self.distortion, self._limit, self._table, normalised)
         return normalised
 
+    def rays(self, pixels: ArrayLike) -> Floats:
+        """Pixels (..., 2) -> (..., 3) unit directions in the world, from the camera centre outwards.
+
+        NaN where no ray of the lens model reaches the pixel.
+        """
+        directions = self._normalised(pixels) @ self.R[:2] + self.R[2]  # Rᵀ (x, y, 1)
+        result: Floats = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
+        return result
+
     def back_project(self, pixels: ArrayLike, z: ArrayLike = 0.0) -> Floats:
         """Pixels (..., 2) -> world points (..., 3) on the horizontal plane at height `z` metres (a number, or
         one each).
