@@ -29,7 +29,8 @@ _HEADER = """\
 # Pixel centres at integer coordinates: (0, 0) is the centre of the top-left pixel.
 """
 
-_COMMENTS = {
+# By place in the file; "*" stands for a name that the user chose. The published schema says the same.
+COMMENTS = {
     ("schema",): "version of this file's layout",
     ("cameras",): "one entry per view, by view id",
     ("cameras", "*", "width_px"): "image size that the intrinsics hold for",
@@ -45,6 +46,10 @@ _COMMENTS = {
     ("heights_m",): "heights above the ground at which views are sampled, metres, ascending",
     ("zones",): "named ground polygons",
     ("zones", "*", "polygon_m"): "corners [x, y] in order, metres",
+    ("region",): "region of interest: the ground on which people matter",
+    ("region", "polygon_m"): "corners [x, y] in order, metres",
+    ("occluders",): "by view id: what hides whoever is behind it, for good",
+    ("occluders", "*", "*", "polygon_px"): "corners [x, y] in order, pixels of that view's image",
 }
 
 
@@ -167,15 +172,25 @@ class Fields:
         """The mapping under a key that must be there."""
         return Fields(self._file, self._key(key), self.take(key))
 
-    def children(self, key: str, optional: bool = False) -> Iterator[tuple[Any, "Fields"]]:
-        """Each (name, mapping) under a key that holds named mappings."""
-        if optional and self._left.get(key) is None:
+    def optional_child(self, key: str) -> "Fields | None":
+        """The mapping under a key, or None where the key is absent or empty."""
+        if self._left.get(key) is None:
             self._known.append(key)
             self._left.pop(key, None)
-            return
-        group = self.child(key)
-        for name, value in group._left.items():
-            yield name, Fields(self._file, group._key(name), value)
+            return None
+        return self.child(key)
+
+    def children(self, key: str, optional: bool = False) -> Iterator[tuple[Any, "Fields"]]:
+        """Each (name, mapping) under a key that holds named mappings."""
+        group = self.optional_child(key) if optional else self.child(key)
+        if group is not None:
+            yield from group.each()
+
+    def each(self) -> Iterator[tuple[Any, "Fields"]]:
+        """Each (name, mapping) of a mapping of names that the user chose; none is left after that."""
+        for name, value in self._left.items():
+            yield name, Fields(self._file, self._key(name), value)
+        self._left = {}
 
     def finish(self) -> None:
         """CalibError if a key is left that nobody took."""
@@ -210,8 +225,7 @@ def _lines(mapping: dict[str, Any], place: tuple[str, ...], indent: int) -> Iter
     pad = "  " * indent
     for key, value in mapping.items():
         here = (*place, key)
-        pattern = here if here in _COMMENTS else tuple("*" if i == 1 else part for i, part in enumerate(here))
-        comment = f"  # {_COMMENTS[pattern]}" if pattern in _COMMENTS else ""
+        comment = next((f"  # {text}" for pattern, text in COMMENTS.items() if _fits(pattern, here)), "")
         if indent == 0 and isinstance(value, dict):
             yield ""
         if isinstance(value, dict) and value:
@@ -223,6 +237,12 @@ def _lines(mapping: dict[str, Any], place: tuple[str, ...], indent: int) -> Iter
                 yield f"{pad}  - {_inline(row)}"
         else:
             yield f"{pad}{_scalar(key)}: {_inline(value)}{comment}"
+
+
+def _fits(pattern: tuple[str, ...], place: tuple[str, ...]) -> bool:
+    return len(pattern) == len(place) and all(
+        part in ("*", here) for part, here in zip(pattern, place, strict=True)
+    )
 
 
 def _inline(value: Any) -> str:

@@ -21,7 +21,15 @@ SQUARE = [[0.0, 0.0], [4.0, 0.0], [4.0, 3.0], [0.0, 3.0]]
 def scene(make_camera):
     cameras = {"north": make_camera(1), "no": make_camera(2, (0,) * 5), "12": make_camera(3)}
     grid = GroundGrid(-7.3, 2 / 3, 0.2, 75, 100)
-    return Scene("plaza", cameras, grid, (0.0, 0.1 + 0.2, 1.75), {"kerb": SQUARE, "1e3": SQUARE[::-1]})
+    return Scene(
+        "plaza",
+        cameras,
+        grid,
+        (0.0, 0.1 + 0.2, 1.75),
+        {"kerb": SQUARE, "1e3": SQUARE[::-1]},
+        [[0.1 + 0.2, 0.0], [9.0, 0.0], [4.0, 8.0]],
+        {"no": {"kiosk": [[-0.5, -0.5], [300, 2 / 3], [300, 575.5]]}, "12": {}},
+    )
 
 
 def test_round_trip_is_exact_and_keeps_the_order(scene, tmp_path):
@@ -63,6 +71,10 @@ def test_the_file_is_commented_yaml_that_other_programs_read(scene, tmp_path):
     assert document["schema"] == 1
     assert document["cameras"]["no"]["rotation"] == scene.cameras["no"].R.tolist()
     assert document["zones"]["1e3"]["polygon_m"] == SQUARE[::-1]
+    assert document["region"]["polygon_m"][0] == [0.1 + 0.2, 0.0]
+    assert document["occluders"] == {
+        "no": {"kiosk": {"polygon_px": [[-0.5, -0.5], [300, 2 / 3], [300, 575.5]]}}
+    }
 
 
 GOOD = """\
@@ -91,6 +103,7 @@ def test_a_hand_written_file_loads(tmp_path_factory):
     scene = load_text(tmp_path_factory, GOOD)
     assert scene.cameras["north"].distortion.tolist() == [-0.1, 0.01, 0, 0, 0]  # YAML reads 1e-2 as text
     assert scene.heights_m == (0.0, 1.75) and not scene.zones
+    assert scene.region is None and not scene.occluders
     np.testing.assert_allclose(scene.cameras["north"].centre, (0, 0, 4))
 
 
@@ -127,6 +140,16 @@ def test_a_hand_written_file_loads(tmp_path_factory):
         ("heights_m:", "zones: {z: {polygon_m: [[0, 0], [1, 1], [2, 2]]}}\nheights_m:", ["zone z", "area"]),
         ("heights_m:", "zones: {z: {corners: []}}\nheights_m:", ["zones.z.polygon_m", "missing"]),
         ("heights_m:", "zones: [1]\nheights_m:", ["zones", "mapping"]),
+        ("heights_m:", "region: {polygon_m: [[0, 0], [1, 1]]}\nheights_m:", ["region", "three"]),
+        ("heights_m:", "region: [[0, 0], [1, 1], [1, 2]]\nheights_m:", ["region", "mapping"]),
+        ("heights_m:", "occluders: {south: {}}\nheights_m:", ["'south'", "no such camera", "north"]),
+        (
+            "heights_m:",
+            "occluders: {north: {a: {polygon_px: [[0, 0], [9, 0], [9, 481]]}}}\nheights_m:",
+            ["occluder a of camera north", "leaves the image of 640x480"],
+        ),
+        ("heights_m:", "occluders: {north: [1]}\nheights_m:", ["occluders.north", "mapping"]),
+        ("heights_m:", "occluders: {north: {a: {polygon_m: 1}}}\nheights_m:", ["a.polygon_px", "missing"]),
         ("ground: {", "ground: 3 #", ["ground", "mapping"]),
         ("heights_m: [0, 1.75]", "heights_m: &h [0, 1]\nzones: *h", ["line 13", "alias"]),
         (GOOD, "", ["scene.yaml", "mapping"]),
@@ -197,5 +220,8 @@ def test_saving_keeps_the_files_rights(scene, tmp_path):
 def test_a_scene_cannot_be_changed(scene):
     with pytest.raises(TypeError):
         scene.cameras["east"] = scene.cameras["no"]
-    with pytest.raises(ValueError, match="read-only"):
-        scene.zones["kerb"][0, 0] = 1.0
+    with pytest.raises(TypeError):
+        scene.occluders["no"]["van"] = scene.region
+    for polygon in (scene.zones["kerb"], scene.region, scene.occluders["no"]["kiosk"]):
+        with pytest.raises(ValueError, match="read-only"):
+            polygon[0, 0] = 1.0
