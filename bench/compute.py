@@ -24,13 +24,13 @@ from hub.step import step
 from viewsync.bundle import Bundle
 from viewsync.errors import InternalError
 from viewsync.ort import Provider
+from viewsync.units import SECOND_NS
 from viewsync.wire import FeatureMessage, OffsetEstimate, Tensor, encode
 
 HUB_THREADS = 2
 JPEG_QUALITY = 75
-_SECOND_NS = 1_000_000_000
 # Any instant does: buffer and step are told the time.
-_START_NS = 1_700_000_000 * _SECOND_NS
+_START_NS = 1_700_000_000 * SECOND_NS
 
 Pictures = Mapping[str, NDArray[np.uint8]]
 Tensors = dict[str, list[tuple[Tensor, ...]]]
@@ -119,9 +119,9 @@ class _Hub:
 
     def receive(self, number: int) -> None:
         """One new frame of every view, each captured half a second after the one before."""
-        self.now_ns += _SECOND_NS
+        self.now_ns += SECOND_NS
         for place, messages in enumerate(self._messages.values()):
-            capture_ns = self.now_ns - _SECOND_NS - place * round(INTERVAL_S / 2 * _SECOND_NS)
+            capture_ns = self.now_ns - SECOND_NS - place * round(INTERVAL_S / 2 * SECOND_NS)
             message = replace(messages[number % len(messages)], seq=next(self._seq), capture_ns=capture_ns)
             verdict = self._buffer.put(message, self.now_ns)
             if not verdict.accepted:

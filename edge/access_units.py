@@ -21,13 +21,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from viewsync.units import MS_NS
+
 Codec = Literal["h264", "hevc"]
 
-MILLISECOND_NS: Final = 1_000_000
-SHORTEST_SETTLE_NS: Final = 20 * MILLISECOND_NS
-LONGEST_SETTLE_NS: Final = 500 * MILLISECOND_NS
+SHORTEST_SETTLE_NS: Final = 20 * MS_NS
+LONGEST_SETTLE_NS: Final = 500 * MS_NS
 # Before the connection's rhythm is known, and always for H.265, whose decoder does not notice a cut picture.
-CAUTIOUS_SETTLE_NS: Final = 100 * MILLISECOND_NS
+CAUTIOUS_SETTLE_NS: Final = 100 * MS_NS
 _UNITS_TO_KNOW: Final = 4
 _UNITS_REMEMBERED: Final = 64
 _FULL_FRAGMENT_FACTOR: Final = 5

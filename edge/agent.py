@@ -20,12 +20,13 @@ from edge.frames import Frame
 from edge.publisher import Publisher
 from edge.source import Source, open_source
 from viewsync.bundle import Bundle
-from viewsync.clock import SECOND_NS, ClockExchange, SteadyClock
+from viewsync.clock import ClockExchange, SteadyClock
 from viewsync.endpoints import is_loopback
 from viewsync.errors import ConfigError, SourceError
 from viewsync.health import HealthServer
 from viewsync.keys import ClientKeys, load_client_keys
 from viewsync.redact import redact
+from viewsync.units import SECOND_NS
 from viewsync.wire import FeatureMessage
 
 _log = logging.getLogger(__name__)

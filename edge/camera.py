@@ -18,9 +18,10 @@ from edge.backoff import Backoff
 from edge.counts import EdgeCounts
 from edge.dating import FrameDating
 from edge.demuxing import Backlog, Data, Ended, Opened, Opening, Overrun, start_reading
-from edge.frames import SECOND_NS, Frame, NewestFrame, RateGate
+from edge.frames import Frame, NewestFrame, RateGate
 from edge.reception import Reception
 from viewsync.redact import redact
+from viewsync.units import SECOND_NS
 
 _log = logging.getLogger(__name__)
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from viewsync.units import SECOND_NS
 from viewsync.wire import Clock, OffsetEstimate
 
-SECOND_NS: Final = 1_000_000_000
 RgbImage = npt.NDArray[np.uint8]
 
 

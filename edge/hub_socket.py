@@ -55,7 +55,6 @@ class HubSocket:
     ) -> None:
         self._secured = keys is not None
         self._broken_handshakes = 0  # in a row
-        self._blocked = False
         self._socket = context.socket(zmq.DEALER)
         self._socket.linger = 0
         # Nothing is queued for a hub that is not there: when it comes back only fresh messages flow.
@@ -78,9 +77,9 @@ class HubSocket:
                 "give an address such as tcp://192.168.1.10:5555"
             ) from None
 
-    def register(self, poller: zmq.Poller) -> None:
-        """Let `poller` wake up for whatever happens here."""
-        poller.register(self._socket, zmq.POLLIN | (zmq.POLLOUT if self._blocked else 0))
+    def register(self, poller: zmq.Poller, for_room: bool) -> None:
+        """Let `poller` wake up for whatever happens here; for_room: and when `put` may take a message."""
+        poller.register(self._socket, zmq.POLLIN | (zmq.POLLOUT if for_room else 0))
         poller.register(self._monitor, zmq.POLLIN)
 
     def put(self, data: bytes) -> bool:
@@ -88,9 +87,7 @@ class HubSocket:
         try:
             self._socket.send(data, zmq.NOBLOCK)
         except zmq.Again:
-            self._blocked = True
             return False
-        self._blocked = False
         return True
 
     def messages(self) -> Iterator[bytes]:

@@ -16,9 +16,10 @@ import av
 
 from edge.addresses import explain
 from edge.counts import EdgeCounts
-from edge.frames import SECOND_NS, Candidate, Frame, NewestFrame, Picture, RateGate
+from edge.frames import Candidate, Frame, NewestFrame, Picture, RateGate
 from edge.pictures import DecodedPicture, ImagePicture
 from viewsync.errors import SourceError
+from viewsync.units import SECOND_NS
 
 _IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 

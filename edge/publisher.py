@@ -1,9 +1,8 @@
 """Messages to the hub, newest only, acknowledged, over connections that come and go.
 
-One thread owns the socket. At each connection it first asks the hub for its time (a feature message without
-hub − agent offset would be refused), then sends what `Outbox` gives. Every answer refines the offset; when
-nothing has been asked for a while it asks again, which also shows whether the hub is still there. A hub that
-does not answer within the timeout, or refuses the connection, gets a new socket after a wait that grows.
+One thread owns the socket. At each connection it first asks the hub for its time (`HubTime`; a feature
+message without hub − agent offset would be refused), then sends what `Outbox` gives. A hub that does not
+answer within the timeout, or refuses the connection, gets a new socket after a wait that grows.
 """
 
 from __future__ import annotations
@@ -19,19 +18,18 @@ import zmq
 from edge.backoff import Backoff
 from edge.counts import EdgeCounts
 from edge.hub_socket import Change, HubSocket
+from edge.hub_time import HubTime
 from edge.outbox import Outbox
 from edge.refusals import Refusals
 from edge.wakeup import Wakeup
-from viewsync.clock import SECOND_NS, ClockExchange
+from viewsync.clock import ClockExchange
 from viewsync.errors import WireError
 from viewsync.keys import ClientKeys
+from viewsync.units import MS_NS, SECOND_NS
 from viewsync.wire import Ack, ClockProbe, ClockReply, FeatureMessage, Message, Refusal, decode, encode
 
 _log = logging.getLogger(__name__)
 
-# Ask for the hub's time at least this often. A probe is small: over a slow link its round trip tells the
-# offset far better than that of a message that takes seconds.
-_PROBE_EVERY_NS: Final = 10 * SECOND_NS
 _FIRST_WAIT_S: Final = 0.5
 _CLOSE_S: Final = 1.0
 
@@ -62,7 +60,6 @@ class Publisher:
         self._window = window
         self._timeout_ns = timeout_ns
         self._longest_reconnect_s = longest_reconnect_s
-        self._exchange = exchange
         self._counts = counts
         self._now = now
         self._backoff = Backoff(min(_FIRST_WAIT_S, longest_reconnect_s), longest_reconnect_s)
@@ -72,14 +69,13 @@ class Publisher:
         self._closing = threading.Event()
         self._wakeup = Wakeup()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        # The thread's own: the connection, and the probe on its way.
+        # The thread's own. _blocked: libzmq has no room for what there is to send now.
         self._retry_ns = 0
         self._connected = False
-        self._probe_ns: int | None = None
-        self._probed_ns = 0
+        self._blocked = False
         self._logged_problem = ""
         # Written by the thread, read by /healthz.
-        self._answers = False
+        self._time = HubTime(exchange, timeout_ns)
         self._problem = "connecting"
         self._refusals = Refusals(endpoint, counts)
         self._hub: HubSocket | None = self._connect()
@@ -126,7 +122,7 @@ class Publisher:
     def state(self) -> tuple[bool, dict[str, Any]]:
         """Whether the hub answers, and facts for /healthz."""
         facts = {"endpoint": self.endpoint, "problem": self._problem, "refused": self._refusals.reasons()}
-        return self._answers, facts
+        return self._time.known, facts
 
     # --- the thread -------------------------------------------------------------------------------------
 
@@ -149,7 +145,7 @@ class Publisher:
         poller = zmq.Poller()
         poller.register(self._wakeup.fileno(), zmq.POLLIN)
         if self._hub is not None:
-            self._hub.register(poller)
+            self._hub.register(poller, for_room=self._blocked)
         poller.poll(self._wait_ms())
         self._wakeup.clear()
         if self._hub is None:
@@ -176,28 +172,25 @@ class Publisher:
         if self._hub is None:
             due_ns: int | None = self._retry_ns
         else:
-            due_ns = self._answer_due_ns()
-            if self._answers and self._probe_ns is None:
-                probe_due_ns = self._probed_ns + _PROBE_EVERY_NS
-                due_ns = probe_due_ns if due_ns is None else min(due_ns, probe_due_ns)
-        return None if due_ns is None else max(0, (due_ns - self._now()) // 1_000_000 + 1)
+            # What there was no room for waits for room: a time that is past would be waited for by spinning.
+            probe_ns = None if self._blocked else self._time.probe_due_ns()
+            due_ns = _earlier(self._answer_due_ns(), probe_ns)
+        return None if due_ns is None else max(0, (due_ns - self._now()) // MS_NS + 1)
 
     def _answer_due_ns(self) -> int | None:
         """When what is under way will have waited too long for an answer."""
         with self._settled:
             due_ns = self._outbox.due_ns()
-        if self._probe_ns is not None:
-            probe_due_ns = self._probe_ns + self._timeout_ns
-            due_ns = probe_due_ns if due_ns is None else min(due_ns, probe_due_ns)
-        return due_ns
+        return _earlier(due_ns, self._time.answer_due_ns())
 
     def _speak(self, hub: HubSocket) -> None:
         """Send what may be sent: a probe when one is due, then the message that waits."""
+        # Whoever has nothing to send any more, because it went stale, must not wake up for room to send it.
+        self._blocked = False
         sent_ns = self._now()
-        probe_due = not self._answers or sent_ns - self._probed_ns >= _PROBE_EVERY_NS
-        if self._probe_ns is None and probe_due and hub.put(encode(ClockProbe(sent_ns))):
-            self._probe_ns = self._probed_ns = sent_ns
-        if not self._answers:
+        if self._time.is_probe_due(sent_ns) and self._put(hub, encode(ClockProbe(sent_ns))):
+            self._time.asked(sent_ns)
+        if not self._time.known:
             return
         sent_ns = self._now()
         with self._settled:
@@ -205,14 +198,19 @@ class Publisher:
             self._settled.notify_all()
         if message is None:
             return
-        offset = self._exchange.estimate(sent_ns)
+        offset = self._time.offset(sent_ns)
         data = encode(dataclasses.replace(message, sent_ns=sent_ns, hub_offset=offset))
-        if hub.put(data):
+        if self._put(hub, data):
             self._counts.messages_sent.inc()
             self._counts.bytes_sent.inc(len(data))
         else:
             with self._settled:
                 self._outbox.not_sent(message.seq)
+
+    def _put(self, hub: HubSocket, data: bytes) -> bool:
+        taken = hub.put(data)
+        self._blocked |= not taken
+        return taken
 
     # --- what the hub says ------------------------------------------------------------------------------
 
@@ -224,13 +222,15 @@ class Publisher:
                 f"its answer cannot be read ({error}); run the same version of viewsync on both sides"
             )
             return
+        knew = self._time.known
         if not self._is_ours(answer):
             return
-        assert isinstance(answer, (Ack, Refusal, ClockReply)) and answer.sent_ns is not None
-        if self._exchange.add(answer.sent_ns, answer.received_ns, answer.replied_ns, returned_ns):
-            self._note_offset(returned_ns)
-        if isinstance(answer, ClockReply) and not self._answers:
-            self._answers = True
+        assert isinstance(answer, (Ack, Refusal, ClockReply))
+        offset = self._time.learn(answer, returned_ns)
+        if offset is not None:
+            self._counts.hub_offset.set(offset.offset_ns / SECOND_NS)
+            self._counts.hub_uncertainty.set(offset.uncertainty_ns / SECOND_NS)
+        if self._time.known and not knew:
             self._problem = self._logged_problem = ""
             self._counts.hub_up.set(1)
             self._backoff.reset()
@@ -240,9 +240,7 @@ class Publisher:
         """Settle what is answered; whether its times may be believed: we asked, and are answered once."""
         match answer:
             case ClockReply():
-                ours = answer.sent_ns == self._probe_ns
-                self._probe_ns = None if ours else self._probe_ns
-                return ours
+                return self._time.is_ours(answer)
             case Ack() | Refusal():
                 refused = isinstance(answer, Refusal)
                 if isinstance(answer, Refusal):
@@ -257,12 +255,6 @@ class Publisher:
                 return ours
         return False
 
-    def _note_offset(self, now_ns: int) -> None:
-        estimate = self._exchange.estimate(now_ns)
-        if estimate is not None:
-            self._counts.hub_offset.set(estimate.offset_ns / SECOND_NS)
-            self._counts.hub_uncertainty.set(estimate.uncertainty_ns / SECOND_NS)
-
     # --- the connection ---------------------------------------------------------------------------------
 
     def _connect(self) -> HubSocket:
@@ -274,8 +266,7 @@ class Publisher:
     def _take_change(self, change: Change) -> None:
         match change.kind:
             case "up":
-                # Perhaps another hub, or one that was started anew with another clock.
-                self._exchange.reset()
+                self._time.connected()
                 self._connected = True
             case "down" if self._connected:
                 self._counts.hub_reconnects.inc()
@@ -288,8 +279,8 @@ class Publisher:
 
     def _down(self) -> None:
         """The connection, if there was one, is gone."""
-        self._connected = self._answers = False
-        self._probe_ns = None
+        self._connected = self._blocked = False
+        self._time.disconnected()
         self._counts.hub_up.set(0)
         with self._settled:
             self._outbox.connection_lost()
@@ -313,3 +304,8 @@ class Publisher:
         if problem != self._logged_problem:
             self._logged_problem = problem
             _log.warning("hub %s: %s; trying on", self.endpoint, problem)
+
+
+def _earlier(first: int | None, second: int | None) -> int | None:
+    """The earlier of two times; None: never."""
+    return second if first is None else first if second is None else min(first, second)

@@ -13,8 +13,9 @@ from edge.counts import EdgeCounts
 from edge.dating import FrameDating
 from edge.decoding import Decoded, Decoder
 from edge.demuxing import Data, Opened, Overrun
-from edge.frames import SECOND_NS, Candidate, NewestFrame, RateGate
+from edge.frames import Candidate, NewestFrame, RateGate
 from edge.pictures import DecodedPicture
+from viewsync.units import SECOND_NS
 
 _HOLD_NS = SECOND_NS // 10
 # After dropping a stretch of the stream, wait for a key frame at most this long: some cameras send none.

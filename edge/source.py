@@ -14,11 +14,12 @@ from edge.config import SourceSection
 from edge.counts import EdgeCounts
 from edge.dating import FrameDating
 from edge.demuxing import Opening
-from edge.frames import SECOND_NS, Frame
+from edge.frames import Frame
 from edge.paced import PacedSource, play_folder, play_video
 from viewsync.clock import CaptureClock
 from viewsync.errors import ConfigError, SourceError
 from viewsync.redact import redact
+from viewsync.units import SECOND_NS
 
 _FIRST_WAIT_S: Final = 0.5
 # One turn of waiting for a camera that pushes: so soon does the port close after `stop`.

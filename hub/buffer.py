@@ -18,15 +18,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from viewsync.clock import capture_in_hub
+from viewsync.clock import IMPLAUSIBLE_NS, capture_in_hub
 from viewsync.errors import WireError
+from viewsync.units import SECOND_NS
 from viewsync.wire import Clock, FeatureMessage
-
-SECOND_NS = 1_000_000_000
-
-# A capture time further off or less certain than this comes from a clock that was never set (1970), not from
-# a slow link.
-IMPLAUSIBLE_NS = 3600 * SECOND_NS
 
 # Replaced sessions remembered per view. A session of one agent restart lives in flight for seconds; 64
 # restarts take longer.

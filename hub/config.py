@@ -10,16 +10,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from hub.buffer import SECOND_NS, BufferRules
+from hub.buffer import BufferRules
 from hub.reference import Policy
 from viewsync.bundle import Bundle
 from viewsync.config import Section
 from viewsync.endpoints import is_loopback
 from viewsync.errors import ConfigError
+from viewsync.units import MS_NS, SECOND_NS
 
 _log = logging.getLogger(__name__)
 
-MS_NS = 1_000_000
 
 Endpoint = Annotated[str, StringConstraints(pattern=r"^(tcp|ipc)://.+$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from calib.epipolar import fundamental_matrix
 from calib.ground import view_from_ground
-from hub.buffer import SECOND_NS, Snapshot
+from hub.buffer import Snapshot
 from hub.zones import zone_weights
 from viewsync.bundle import Bundle
 from viewsync.errors import BundleError, InternalError
 from viewsync.manifest import Fusion as FusionSpec
 from viewsync.ort import Provider, check_signature, open_session, running_on
+from viewsync.units import SECOND_NS
 
 Floats = NDArray[np.float32]
 

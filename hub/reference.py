@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hub.buffer import SECOND_NS, Entry, Snapshot
+from hub.buffer import Entry, Snapshot
+from viewsync.units import SECOND_NS
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ import zmq
 from prometheus_client import CollectorRegistry
 
 from hub.access import AllowList, Authenticator
-from hub.buffer import SECOND_NS, BufferRules, Verdict, ViewBuffer
+from hub.buffer import BufferRules, Verdict, ViewBuffer
 from hub.claims import FirstClaims, KeyClaims
-from hub.config import MS_NS, HubConfig, policy_of, rules_of, uses_curve
+from hub.config import HubConfig, policy_of, rules_of, uses_curve
 from hub.fusion import Fusion
 from hub.metrics import HubMetrics
 from hub.outputs import Outputs
@@ -29,6 +29,7 @@ from viewsync.clock import SteadyClock
 from viewsync.errors import WireError
 from viewsync.health import HealthServer
 from viewsync.keys import load_keypair
+from viewsync.units import MS_NS, SECOND_NS
 from viewsync.wire import Ack, ClockProbe, ClockReply, FeatureMessage, Refusal, decode
 
 _log = logging.getLogger(__name__)

@@ -2,10 +2,11 @@
 simulators drive it too.
 """
 
-from hub.buffer import SECOND_NS, Entry, Snapshot, ViewBuffer
+from hub.buffer import Entry, Snapshot, ViewBuffer
 from hub.fusion import Fusion, FusionOutputs
 from hub.reference import Policy, Selection, select
 from viewsync.prediction import MAX_REASONS, Prediction, Status, ViewReport
+from viewsync.units import SECOND_NS
 
 
 def step(buffer: ViewBuffer, fusion: Fusion, policy: Policy, now_ns: int) -> Prediction | None:

@@ -20,11 +20,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from viewsync.errors import WireError
+from viewsync.units import SECOND_NS
 from viewsync.wire import FeatureMessage, OffsetEstimate
 
-SECOND_NS: Final = 1_000_000_000
 DRIFT_PPM: Final = 500
 WINDOW_NS: Final = 60 * SECOND_NS
+
+# A capture time further off, or less certain, than this comes from a clock that was never set (1970), not
+# from a slow link.
 IMPLAUSIBLE_NS: Final = 3600 * SECOND_NS
 
 # How long before the stamped moment the picture may have been taken, where the camera's own time is not

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from viewsync.clock import SECOND_NS
+from viewsync.units import SECOND_NS
 
 Watch = Callable[..., Any]
 Value = Callable[..., float]

@@ -11,10 +11,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from edge.backoff import Backoff
 from edge.dating import FrameDating
-from edge.frames import SECOND_NS, RateGate
+from edge.frames import RateGate
 from edge.outbox import Outbox
 from edge.pictures import reduced_size
 from viewsync.clock import CaptureClock
+from viewsync.units import SECOND_NS
 from viewsync.wire import FeatureMessage, Tensor
 
 NOON_NS = 1_800_000_000 * SECOND_NS

@@ -15,9 +15,9 @@ from edge.demuxing import Backlog, Data, Opened, Overrun
 from edge.frames import NewestFrame, RateGate
 from edge.reception import Reception
 from viewsync.clock import CaptureClock
+from viewsync.units import MS_NS
 
 NOON_NS = 1_800_000_000_000_000_000
-MS_NS = 1_000_000
 
 
 @given(st.lists(st.tuples(st.integers(1, 400), st.booleans()), max_size=60))

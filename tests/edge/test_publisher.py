@@ -13,9 +13,10 @@ import zmq
 
 from edge.counts import EdgeCounts
 from edge.publisher import Publisher
-from viewsync.clock import SECOND_NS, ClockExchange, SteadyClock
+from viewsync.clock import ClockExchange, SteadyClock
 from viewsync.errors import ConfigError
 from viewsync.keys import ClientKeys, KeyPair
+from viewsync.units import SECOND_NS
 from viewsync.wire import FeatureMessage, OffsetEstimate, Tensor
 
 SESSION = 7
@@ -197,7 +198,7 @@ def test_a_cut_line_is_noticed_and_the_message_under_way_is_sent_again(
         publisher.send(_message(1))
         time.sleep(0.2)
         link.cut()
-        link._flowing.set()
+        link.flow()
         hub.wait_for(lambda received: received[-1].message.seq == 1)
     finally:
         link.close()

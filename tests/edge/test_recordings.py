@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from viewsync.clock import SECOND_NS, SteadyClock
+from viewsync.clock import SteadyClock
 from viewsync.errors import ConfigError, SourceError
+from viewsync.units import SECOND_NS
 
 Watch = Callable[..., Any]
 Value = Callable[..., float]

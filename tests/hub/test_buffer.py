@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.buffer import IMPLAUSIBLE_NS, BufferRules, ViewBuffer
+from hub.buffer import BufferRules, ViewBuffer
+from viewsync.clock import IMPLAUSIBLE_NS
+from viewsync.units import SECOND_NS
 from viewsync.wire import FeatureMessage, OffsetEstimate, Tensor
 
 NOON_NS = 1_800_000_000_000_000_000
-SECOND_NS = 1_000_000_000
 Frames = Callable[..., FeatureMessage]
 
 deliveries = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 9)), min_size=1, max_size=40)

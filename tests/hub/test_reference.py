@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from hub.buffer import Entry, Snapshot
 from hub.reference import Policy, choose_reference, select
+from viewsync.units import SECOND_NS
 
 NOON_NS = 1_800_000_000_000_000_000
-SECOND_NS = 1_000_000_000
 VIEWS = ("north", "south", "west", "east", "roof")
 
 ages_s = st.dictionaries(st.sampled_from(VIEWS), st.integers(0, 140), min_size=1).map(

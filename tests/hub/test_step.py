@@ -18,10 +18,10 @@ from hub.reference import Policy
 from hub.step import silence, step
 from viewsync.bundle import Bundle
 from viewsync.prediction import Prediction, decode_prediction, encode_prediction
+from viewsync.units import SECOND_NS
 from viewsync.wire import FeatureMessage, OffsetEstimate
 
 NOON_NS = 1_800_000_000_000_000_000
-SECOND_NS = 1_000_000_000
 Frames = Callable[..., FeatureMessage]
 Used = tuple[tuple[str, int | None, int | None], ...]
 

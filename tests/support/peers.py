@@ -91,7 +91,7 @@ class AnsweringHub:
 
 class SlowLink:
     """A TCP relay to `port` that passes `bytes_per_s` each way and, with small buffers, holds next to
-    nothing. `cut` breaks all connections; `stall` stops passing anything.
+    nothing. `cut` breaks all connections; `stall` stops passing anything, until `flow`.
     """
 
     _CHUNK = 512
@@ -114,6 +114,9 @@ class SlowLink:
     def stall(self) -> None:
         self._flowing.clear()
 
+    def flow(self) -> None:
+        self._flowing.set()
+
     def cut(self) -> None:
         for pair in self._pairs:
             for side in pair:
@@ -125,7 +128,7 @@ class SlowLink:
 
     def close(self) -> None:
         self._listener.close()
-        self._flowing.set()
+        self.flow()
         self.cut()
 
     def _accept(self) -> None:

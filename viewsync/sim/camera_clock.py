@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-_NS = 1_000_000_000
+from viewsync.units import SECOND_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +73,13 @@ class CameraClock:
 
     def camera_ns(self, true_ns: int, epoch_ns: int) -> int:
         """`camera_s` for UTC nanoseconds, where true time 0 is `epoch_ns`; exact to 1 µs over years."""
-        return true_ns + round(self.deviation_s((true_ns - epoch_ns) / _NS) * _NS)
+        return true_ns + round(self.deviation_s((true_ns - epoch_ns) / SECOND_NS) * SECOND_NS)
 
     def true_ns(self, camera_ns: int, epoch_ns: int, near_ns: int | None = None) -> int:
         """`true_s` for UTC nanoseconds, where true time 0 is `epoch_ns`."""
-        near_s = math.inf if near_ns is None else (near_ns - epoch_ns) / _NS
-        guess_s = self.true_s((camera_ns - epoch_ns) / _NS, near_s)
-        return camera_ns - round(self.deviation_s(guess_s) * _NS)
+        near_s = math.inf if near_ns is None else (near_ns - epoch_ns) / SECOND_NS
+        guess_s = self.true_s((camera_ns - epoch_ns) / SECOND_NS, near_s)
+        return camera_ns - round(self.deviation_s(guess_s) * SECOND_NS)
 
 
 @dataclass(frozen=True, slots=True)

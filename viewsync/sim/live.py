@@ -27,6 +27,7 @@ from viewsync.errors import ConfigError
 from viewsync.redact import redact
 from viewsync.sim.camera_clock import CameraClock, FrameSchedule
 from viewsync.sim.codec import Encoder, Image, configure
+from viewsync.units import SECOND_NS
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class RtspPush:
 
     def connect(self, camera_ns: int, now_ns: int) -> None:
         self._check(camera_ns, now_ns)
-        origin_us = (camera_ns // 1_000_000_000 - _ORIGIN_BEFORE_S) * 1_000_000
+        origin_us = (camera_ns // SECOND_NS - _ORIGIN_BEFORE_S) * 1_000_000
         container = av.open(
             self._url,
             "w",
@@ -123,7 +124,7 @@ class RtspPush:
         container.mux(packet)
 
     def _check(self, camera_ns: int, now_ns: int) -> None:
-        if abs(camera_ns - now_ns) > MAX_DEVIATION_S * 1_000_000_000:
+        if abs(camera_ns - now_ns) > MAX_DEVIATION_S * SECOND_NS:
             raise ConfigError(
                 f"{self.address}: the camera's clock is more than {MAX_DEVIATION_S // 3600} h off, which a "
                 f"pushed stream cannot express; use --server"
