@@ -97,7 +97,11 @@ def test_residuals_are_by_camera_and_by_point(make_camera) -> None:  # type: ign
     off = MarkedPoint(
         "off",
         world,
-        {"a": cameras["a"].project(world) + (3, 4), "b": cameras["b"].project(world), "other": (1, 1)},
+        {
+            "a": cameras["a"].project(world) + np.array([3, 4]),
+            "b": cameras["b"].project(world),
+            "other": (1, 1),
+        },
     )
     behind = MarkedPoint("behind", 3 * cameras["a"].centre, {"a": (10, 10)})
     found = residuals(cameras, [off, behind])
