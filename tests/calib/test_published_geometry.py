@@ -24,7 +24,7 @@ import pytest
 
 from calib.camera import Camera, nearest_rotation
 from calib.epipolar import epipolar_lines
-from calib.pets2009 import load_camera
+from calib.formats.pets2009 import load_camera
 from viewsync.sim.tracks import load_tracks
 
 

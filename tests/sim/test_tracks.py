@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from calib.camera import Camera
-from calib.pets2009 import load_camera
+from calib.formats.pets2009 import load_camera
 from viewsync.errors import SourceError
 from viewsync.sim.tracks import load_tracks
 

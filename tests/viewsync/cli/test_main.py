@@ -51,7 +51,9 @@ def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
 def test_every_module_beside_the_command_line_is_a_command() -> None:
     folder = Path(viewsync.__file__).parent / "cli"
     found = {
-        path.stem for path in folder.glob("*.py") if "\ndef command(" in path.read_text(encoding="utf-8")
+        path.stem if path.parent == folder else path.parent.name
+        for path in (*folder.glob("*.py"), *folder.glob("*/__init__.py"))
+        if "\ndef command(" in path.read_text(encoding="utf-8")
     }
     # `sim_pets2009.py` is what `viewsync sim pets2009` runs: a part of the command before the underscore.
     found -= {name for name in found if name.partition("_")[0] in found - {name}}

@@ -7,6 +7,7 @@ centres, as Tsai's calibration code measures them.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from calib.camera import Camera
 from calib.errors import CalibError
+from calib.formats.foreign import UNITS_M, Foreign, ForeignCamera, Wishes, settle
+from calib.formats.source import NotThis, Source, open_source, shared_place
 
-_LARGEST_FILE_BYTES = 64 * 1024
 # Three coefficients cannot follow every Tsai lens; a fit worse than this means that the numbers are not
 # PETS2009's.
 _WORST_FIT_PX = 2.0
@@ -33,15 +35,39 @@ def load_camera(xml_path: Path | str) -> Camera:
     view 7 below 2 px over the 93 % of its image inside 0.85 of the radius where its kappa1 folds.
     CalibError names the file, the entry and what to do, also where fit or pose is implausible.
     """
-    path = Path(xml_path)
-    root = _root(path)
-    geometry = _numbers(path, root, "Geometry", ("width", "height", "dpx", "dpy"))
-    intrinsic = _numbers(path, root, "Intrinsic", ("focal", "kappa1", "cx", "cy", "sx"))
-    extrinsic = _numbers(path, root, "Extrinsic", ("tx", "ty", "tz", "rx", "ry", "rz"))
+    source = open_source(Path(xml_path))
+    try:
+        found = read([source], Wishes())
+    except NotThis as reason:
+        raise CalibError(f"{source}: {reason}: give a PETS2009 file such as View_001.xml") from None
+    (camera,) = settle(found, Wishes()).cameras.values()
+    return camera
+
+
+def read(sources: Sequence[Source], wishes: Wishes) -> Foreign:
+    """`<Camera name="View_001"><Geometry/><Intrinsic/><Extrinsic/></Camera>`, one file per view; mm, z up."""
+    for source in sources:
+        root = source.xml()
+        if root.tag != "Camera" or root.find("Geometry") is None:
+            raise NotThis("no <Camera><Geometry …>")
+    return Foreign(
+        place=shared_place(sources),
+        cameras=[_camera(source) for source in sources],
+        unit_m=UNITS_M["mm"],
+        up="z",
+        notes=("lenses: Tsai's kappa1, written as k1, k2, k3 fitted over the image",),
+    )
+
+
+def _camera(source: Source) -> ForeignCamera:
+    root = source.xml()
+    geometry = _numbers(source, root, "Geometry", ("width", "height", "dpx", "dpy"))
+    intrinsic = _numbers(source, root, "Intrinsic", ("focal", "kappa1", "cx", "cy", "sx"))
+    extrinsic = _numbers(source, root, "Extrinsic", ("tx", "ty", "tz", "rx", "ry", "rz"))
     width, height = int(geometry["width"]), int(geometry["height"])
     focal = intrinsic["focal"]
     if min(width, height, geometry["dpx"], geometry["dpy"], focal, intrinsic["sx"]) <= 0:
-        raise CalibError(f"{path}: width, height, dpx, dpy, focal and sx must be positive: check the file")
+        raise CalibError(f"{source}: width, height, dpx, dpy, focal and sx must be positive: check the file")
     K = np.array(
         [
             [focal * intrinsic["sx"] / geometry["dpx"], 0.0, intrinsic["cx"]],
@@ -49,50 +75,27 @@ def load_camera(xml_path: Path | str) -> Camera:
             [0.0, 0.0, 1.0],
         ]
     )
-    try:
-        distortion, worst_px = _brown_from_tsai(intrinsic["kappa1"] * focal**2, K, width, height)
-        camera = Camera(
-            K,
-            _rotation(extrinsic["rx"], extrinsic["ry"], extrinsic["rz"]),
-            np.array([extrinsic["tx"], extrinsic["ty"], extrinsic["tz"]]) / 1000.0,
-            distortion,
-            width,
-            height,
-        )
-    except CalibError as error:
-        raise CalibError(f"{path}: {error}") from None
-    if worst_px > _WORST_FIT_PX:
+    R = _rotation(extrinsic["rx"], extrinsic["ry"], extrinsic["rz"])
+    t = np.array([extrinsic["tx"], extrinsic["ty"], extrinsic["tz"]])
+    distortion, worst_px = _brown_from_tsai(intrinsic["kappa1"] * focal**2, K, width, height)
+    if not worst_px <= _WORST_FIT_PX:
         raise CalibError(
-            f"{path}: kappa1 = {intrinsic['kappa1']} cannot be written as Brown-Conrady distortion "
+            f"{source}: kappa1 = {intrinsic['kappa1']} cannot be written as Brown-Conrady distortion "
             f"(off by {worst_px:.2f} px): check focal and kappa1"
         )
-    if camera.centre[2] <= 0:
+    height_mm = float((-R.T @ t)[2])
+    if height_mm <= 0:
         raise CalibError(
-            f"{path}: the camera is below ground ({camera.centre[2]:.1f} m): the world must have z up"
+            f"{source}: the camera is below ground ({height_mm / 1000:.1f} m): the world must have z up"
         )
-    return camera
+    return ForeignCamera(root.get("name") or source.path.stem, K, R, t, distortion, (width, height))
 
 
-def _root(path: Path) -> ElementTree.Element:
-    try:
-        if path.stat().st_size > _LARGEST_FILE_BYTES:
-            raise CalibError(f"{path}: is too large for a PETS2009 camera file: check the path")
-        text = path.read_bytes()
-    except OSError as error:
-        raise CalibError(f"{path}: cannot be read ({error.strerror or error}): check the path") from error
-    if b"<!ENTITY" in text:
-        raise CalibError(f"{path}: declares XML entities, which no PETS2009 camera file does: check the file")
-    try:
-        return ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise CalibError(f"{path}: is not whole XML ({error}): get the file again") from error
-
-
-def _numbers(path: Path, root: ElementTree.Element, tag: str, names: tuple[str, ...]) -> dict[str, float]:
+def _numbers(source: Source, root: ElementTree.Element, tag: str, names: tuple[str, ...]) -> dict[str, float]:
     element = root.find(tag)
-    if root.tag != "Camera" or element is None:
-        raise CalibError(f"{path}: has no <Camera><{tag} …>: give a PETS2009 file such as View_001.xml")
-    numbers = {}
+    if element is None:
+        raise CalibError(f"{source}: has no <Camera><{tag} …>: give a PETS2009 file such as View_001.xml")
+    found = {}
     for name in names:
         text = element.get(name)
         try:
@@ -100,9 +103,9 @@ def _numbers(path: Path, root: ElementTree.Element, tag: str, names: tuple[str, 
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise CalibError(f"{path}: {tag} {name} is {text!r}: it must be a finite number")
-        numbers[name] = number
-    return numbers
+            raise CalibError(f"{source}: {tag} {name} is {text!r}: it must be a finite number")
+        found[name] = number
+    return found
 
 
 def _rotation(rx: float, ry: float, rz: float) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from calib.errors import CalibError
-from calib.pets2009 import load_camera
+from calib.formats.pets2009 import load_camera
 
 # Largest error of the fitted distortion, pixels. Views 7 and 8 see so wide that three coefficients cannot
 # follow Tsai's cubic to the corners; view 7 is only defined inside its fold (see load_camera).
@@ -124,8 +124,8 @@ TEXT = """<Camera name="View_001"><Geometry width="768" height="576" dpx="5e-3" 
         ("<Extrinsic", "<Extra", "Extrinsic"),
         ("</Camera>", "", "whole XML"),
         ("<Camera", "<Kamera", "XML"),
-        (TEXT, "", "whole XML"),
-        (TEXT, '<!DOCTYPE x [<!ENTITY a "b">]><x>&a;</x>', "entities"),
+        (TEXT, "", "empty"),
+        (TEXT, '<!DOCTYPE x [<!ENTITY a "b">]><x>&a;</x>', "document type"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_with_the_reason(tmp_path, old, new, said):
