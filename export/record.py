@@ -15,16 +15,17 @@ def training_record(state: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
 
     Only names of folders are kept, not where they were on somebody's machine.
     """
-    config = {key: _plain(value) for key, value in state["config"].items()}
+    config = _plain_config(state["config"])
     first = min(config["train_seeds"][0], config["validation_seeds"][0])
     end = max(config["train_seeds"][1], config["validation_seeds"][1])
     return {
         "scene": scene.name,
         "commands": [
             f"viewsync sim dataset --scene {config['scene']} --out {config['data']} --crowds {first}:{end}",
-            "viewsync train --config CONFIG --out RUN, with CONFIG as below",
+            "viewsync train --config CONFIG --out RUN, each of `before` in order, then CONFIG",
             f"viewsync export --checkpoint RUN/best --scene {config['scene']} --out BUNDLE",
         ],
+        "before": [{**run, "config": _plain_config(run["config"])} for run in state.get("before", [])],
         "config": config,
         "model": dict(state["model"]),
         "seeds": {
@@ -46,6 +47,10 @@ def check_measured(document: Mapping[str, Any], files: Mapping[str, str], where:
                 f"{where} was measured on another {name} than this export's; "
                 "measure this export again with: viewsync evaluate --bundle"
             )
+
+
+def _plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _plain(value) for key, value in config.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -268,6 +268,7 @@ def test_from_checkpoint_to_a_measured_bundle_on_the_command_line(
     before = Bundle.load(made)
     assert before.manifest.accuracy["parity"]["snapshots"] == 4
     assert before.manifest.training["seeds"]["train"] == [0, 4]
+    assert before.manifest.training["before"] == []
     assert str(tmp_path.parents[1]) not in (made / "manifest.yaml").read_text()
 
     measure = (

@@ -104,7 +104,7 @@ def test_the_steps_of_a_killed_run_are_not_logged_twice(
 ) -> None:
     run(tiny_run, tmp_path, 5)
     with (tmp_path / "log.csv").open("a") as file:
-        file.write("6" + "," * 17 + "\n")  # logged, but the machine stopped before it was saved
+        file.write("6" + "," * 19 + "\n")  # logged, but the machine stopped before it was saved
     run(tiny_run, tmp_path)
     assert (tmp_path / "log.csv").read_text() == (uninterrupted[0] / "log.csv").read_text()
 
@@ -182,21 +182,38 @@ def test_a_model_of_the_reference_alone_learns_from_every_frame(
     assert load_model(tmp_path / "best").config.methods == ("reference-only",)
 
 
-def test_a_head_can_start_from_anothers_weights(
+def test_a_run_goes_on_from_anothers_weights_and_says_from_which(
     tiny_run: TrainConfig, uninterrupted: tuple[Path, list[Progress]], tmp_path: Path
 ) -> None:
-    best = uninterrupted[0] / "best"
-    started = {"start_from": best, "start_heads": {"none": "column"}, "steps": 1, "learning_rate": 1e-9}
+    first = uninterrupted[0] / "best"
+    started = {"start_from": first, "steps": 1, "learning_rate": 1e-9, "methods": ("none",)}
     run(tiny_run.model_copy(update=started), tmp_path / "run")
-    before, after = load_file(best / "model.safetensors"), load_file(tmp_path / "run/last/model.safetensors")
-    name = "decoder.enter.0.weight"
-    # One step at a rate of next to nothing leaves the weights where they started.
-    assert torch.allclose(after[f"heads.none.{name}"], before[f"heads.column.{name}"], atol=1e-6)
-    assert torch.allclose(after[f"heads.column.{name}"], before[f"heads.column.{name}"], atol=1e-6)
-    assert not torch.allclose(before[f"heads.none.{name}"], before[f"heads.column.{name}"], atol=1e-3)
-    wrong = {**started, "start_heads": {"none": "telepathy"}}
-    with pytest.raises(UserError, match="cannot start none from telepathy"):
-        run(tiny_run.model_copy(update=wrong), tmp_path / "wrong")
+    before, after = load_file(first / "model.safetensors"), load_file(tmp_path / "run/last/model.safetensors")
+    # One step at a rate of next to nothing leaves weights where they started; other methods' are left out.
+    for name in ("heads.none.decoder.enter.0.weight", "encoder.out.1.weight"):
+        assert torch.allclose(after[name], before[name], atol=1e-6)
+    assert not any(name.startswith("heads.column") for name in after)
+    third = {"start_from": tmp_path / "run/last", "steps": 1}
+    run(tiny_run.model_copy(update=third), tmp_path / "third")
+    told = load_state(tmp_path / "third/last")["before"]
+    assert [(t["run"], t["step"]) for t in told] == [
+        (first.parent.name, load_state(first)["step"]),
+        ("run", 1),
+    ]
+    assert told[1]["config"]["methods"] == ["none"]
+
+
+def test_a_run_without_answers_is_judged_by_whom_each_view_sees(
+    tiny_run: TrainConfig, tmp_path: Path
+) -> None:
+    steps = run(tiny_run.model_copy(update={"first_stage": 1.0, "steps": 3}), tmp_path)
+    assert set(steps[-1].losses) == {"marks", "visible", "partner", "matched"}
+    last = steps[-1].validation
+    assert last is not None and last["score"] == last["visible.density_mse"] > 0
+    assert load_state(tmp_path / "best")["best"] == last["score"]
+    row = list(csv.DictReader((tmp_path / "log.csv").open()))[-1]
+    assert float(row["validation.visible.mae"]) == pytest.approx(last["visible.mae"], rel=1e-4)
+    assert not row["validation.none.mae"]
 
 
 def test_training_goes_down(tiny_run: TrainConfig, tmp_path: Path) -> None:
@@ -285,8 +302,8 @@ def test_the_configurations_that_come_with_the_project_are_sound(path: Path) -> 
 @pytest.mark.parametrize("method", ["none", "reference-only"])
 def test_a_baseline_with_an_encoder_of_its_own_is_trained_like_the_bundle(method: str) -> None:
     shared = ("scene", "data", "train_seeds", "validation_seeds", "batch", "kappa_s")
-    shared += ("learning_rate", "sparsity", "start_from", "seed")
-    bundle = load_config(TrainConfig, CONFIGS / "plaza-final.yaml")
+    shared += ("steps", "first_stage", "learning_rate", "sparsity", "start_from", "seed")
+    bundle = load_config(TrainConfig, CONFIGS / "plaza.yaml")
     own = load_config(TrainConfig, CONFIGS / f"plaza-{method}.yaml")
     assert own.methods == (method,) and method in bundle.methods
     assert {key: getattr(own, key) for key in shared} == {key: getattr(bundle, key) for key in shared}

@@ -41,10 +41,11 @@ def command(config: Path | None, out: Path, overrides: tuple[str, ...]) -> None:
         def show(step: Progress) -> None:
             nonlocal checked
             if step.validation is not None:
-                maes = (f"{m} {step.validation[f'{m}.mae']:.2f}" for m in settings.methods)
+                names = ("visible",) if settings.no_answers else settings.methods
+                maes = (f"{m} {step.validation[f'{m}.mae']:.2f}" for m in names)
                 checked = f"validation MAE {', '.join(maes)}"
             loss = sum(v for k, v in step.losses.items() if k.endswith((".density", ".count")))
-            advance(step.step, f"loss {loss:.3f} {checked}" if loss else "stage one")
+            advance(step.step, f"loss {loss:.3f} {checked}" if loss else f"stage one {checked}")
 
         best = train(settings, out, show, stop)
     if stop.is_set():

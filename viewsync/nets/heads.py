@@ -23,7 +23,8 @@ class MaskedFusion(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mix = nn.Sequential(nn.Conv2d(2 * width + 6, width, 3, padding=1), nn.ReLU(inplace=True))
+        # Leaky, because plain rectifiers that shut early made a method ignore the other views for good.
+        self.mix = nn.Sequential(nn.Conv2d(2 * width + 6, width, 3, padding=1), nn.LeakyReLU(0.1))
 
     def forward(
         self, reference: Tensor, synchronised: Synchronised | None, looks: Tensor, timing: Timing
@@ -49,11 +50,13 @@ class MaskedFusion(nn.Module):
             ],
             dim=2,
         )
-        mixed = self.mix(stacked.flatten(0, 1)).unflatten(0, (batch, others)) * present
+        mixed = self.mix(stacked.flatten(0, 1)).unflatten(0, (batch, others))
+        # An absent view is left out of the maximum, too; where all are absent that is 0, like the sum.
+        largest = (mixed + (present - 1.0) * 1e4).amax(dim=1) * present.amax(dim=1)
         seen_by = (looks[:, 1:] * present[:, :, 0]).sum(dim=1, keepdim=True)
         attending = present.sum(dim=1)[:, :, 0, 0].reshape(batch, 1, 1, 1) * torch.ones_like(seen_by)
         return torch.cat(
-            [reference, mixed.sum(dim=1), mixed.amax(dim=1), looks[:, :1], seen_by, attending], dim=1
+            [reference, (mixed * present).sum(dim=1), largest, looks[:, :1], seen_by, attending], dim=1
         )
 
 

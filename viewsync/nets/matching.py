@@ -36,14 +36,20 @@ class ColumnDescriptor(nn.Module):
 
     def __init__(self, channels: int, heights: int, length: int = 32, width: int = 48) -> None:
         super().__init__()
-        self.reduce = nn.Sequential(nn.Conv2d((channels + 1) * heights, 32, 1), nn.ReLU(inplace=True))
-        self.halve = nn.Sequential(nn.Conv2d(32, width, 4, stride=2, padding=1), nn.ReLU(inplace=True))
-        self.out = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(width, length + 1, 1)
+        self.reduce = nn.Sequential(
+            nn.Conv2d((channels + 1) * heights, width, 1), nn.GroupNorm(8, width), nn.ReLU(inplace=True)
         )
+        self.halve = nn.Sequential(
+            nn.Conv2d(width, width, 4, stride=2, padding=1), nn.GroupNorm(8, width), nn.ReLU(inplace=True)
+        )
+        self.refine = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.ReLU(inplace=True)
+        )
+        self.out = nn.Conv2d(width, length + 1, 1)
 
     def forward(self, columns: Tensor, inside: Tensor) -> Described:
-        x = self.out(self.halve(self.reduce(torch.cat([columns, inside], dim=1))))
+        x = self.halve(self.reduce(torch.cat([columns, inside], dim=1)))
+        x = self.out(x + self.refine(x))
         seen = F.max_pool2d(inside[:, :2].amin(dim=1, keepdim=True), 2)
         return Described(F.normalize(x[:, :-1].flatten(2), dim=1), x[:, -1].flatten(1), seen.flatten(1))
 

@@ -22,10 +22,11 @@ class TrainConfig(Section):
     train_seeds: Crowds = Field((0, 400), description="crowds trained on")
     validation_seeds: Crowds = Field((400, 420), description="crowds that choose the best checkpoint")
     steps: int = Field(3000, gt=0)
-    first_stage: float = Field(0.25, ge=0, lt=1, description="share of the steps given to stage one")
+    first_stage: float = Field(0.25, ge=0, le=1, description="share of the steps given to stage one")
     batch: int = Field(4, gt=0, description="snapshots per step; a snapshot has a frame of each view")
     learning_rate: float = Field(2e-3, gt=0, description="peak; warms up over 100 steps, then half a cosine")
     weight_decay: float = Field(1e-4, ge=0)
+    partner: float = Field(0.2, ge=0, description="weight of the matcher's own loss")
     sparsity: float = Field(
         0.02, ge=0, description="weight of the mean feature value: fewer bytes on the wire"
     )
@@ -33,10 +34,6 @@ class TrainConfig(Section):
     validate_every: int = Field(250, gt=0, description="steps between validations and checkpoints")
     validation_snapshots: int = Field(60, gt=0)
     start_from: Path | None = Field(None, description="checkpoint whose weights to start from")
-    start_heads: dict[str, str] = Field(
-        default_factory=dict,
-        description="with start_from: head that starts from another's weights, such as {none: column}",
-    )
     threads: int = Field(2, gt=0, description="CPU threads for torch; one more thread draws snapshots")
     seed: int = Field(0, ge=0)
 
@@ -62,6 +59,11 @@ class TrainConfig(Section):
         ):
             raise ValueError("train_seeds and validation_seeds share crowds; a crowd is for one of them only")
         return self
+
+    @property
+    def no_answers(self) -> bool:
+        """Stage one is all there is: an encoder and a matcher for other runs to start from."""
+        return self.first_stage == 1
 
     @property
     def reference_alone(self) -> bool:

@@ -19,7 +19,7 @@ class TrainingLog:
         self._path = path
         self._losses = [f"{m}.{k}" for m in methods for k in ("density", "count")]
         self._losses += ["visible", "marks", "sparsity", "partner", "matched"]
-        self._checks = [f"{m}.{k}" for m in methods for k in ("mae", "density_mse")]
+        self._checks = [f"{m}.{k}" for m in (*methods, "visible") for k in ("mae", "density_mse")]
         rows: list[list[str]] = []
         if start and path.exists():
             with path.open(newline="") as file:

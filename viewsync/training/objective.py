@@ -72,7 +72,7 @@ def batch_losses(
         loss, share = partner_loss(
             model.column, answer.described, rows, true, known, (coarse.rows, coarse.columns), coarse.cell_m
         )
-        losses["partner"], losses["matched"] = 0.2 * loss, share
+        losses["partner"], losses["matched"] = config.partner * loss, share
     return losses
 
 

@@ -7,11 +7,12 @@ simulator's truth; stage two adds every method's fusion and decoder and trains a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from viewsync.training.checkpoint import (
     has_checkpoint,
     load_into,
     load_model,
+    load_state,
     save_checkpoint,
 )
 from viewsync.training.config import TrainConfig
@@ -71,12 +73,13 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
     snapshots = SnapshotSet(scene, config.data, range(*config.train_seeds), Sampling(config.kappa_s))
     held_out = SnapshotSet(scene, config.data, range(*config.validation_seeds), Sampling(config.kappa_s))
     start, best = 0, math.inf
+    before = _runs_before(config)
     if has_checkpoint(out / "last"):
         check_same_run(out / "last", config.model_dump(mode="json"))
         state = load_into(out / "last", model, optimiser)
         start, best = int(state["step"]), math.inf if state["best"] is None else float(state["best"])
     elif config.start_from is not None:
-        _start_from(model, config.start_from, config.start_heads)
+        _start_from(model, config.start_from)
     log = TrainingLog(out / "log.csv", config.methods, start)
     with ThreadPoolExecutor(1) as ahead:
         waiting = ahead.submit(_draw_batch, snapshots, config, start)
@@ -97,16 +100,18 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
             numbers = {k: float(v.detach()) for k, v in losses.items()}
             done, validation = step + 1, None
             due = done % config.validate_every == 0 or done == config.steps
-            if due and done > config.first_stage * config.steps:
+            if due and (config.no_answers or done > config.first_stage * config.steps):
                 settle_statistics(model, snapshots, grids, config, min(40, config.validation_snapshots))
                 validation = validate(model, held_out, grids, scene.ground, config)
                 if validation["score"] < best:
                     best = validation["score"]
-                    save_checkpoint(out / "best", model, None, _state(config, done, best, validation))
+                    state = _state(config, before, done, best, validation)
+                    save_checkpoint(out / "best", model, None, state)
             # Asked once: a signal that comes after saving is for the next step.
             last = stop.is_set()
             if due or last:
-                save_checkpoint(out / "last", model, optimiser, _state(config, done, best, validation))
+                state = _state(config, before, done, best, validation)
+                save_checkpoint(out / "last", model, optimiser, state)
             log.write(done, numbers, validation)
             report(Progress(done, numbers, validation))
             if last:
@@ -139,7 +144,10 @@ def settle_statistics(
 def validate(
     model: CountingModel, held_out: SnapshotSet, grids: Tensor, grid: GroundGrid, config: TrainConfig
 ) -> dict[str, float]:
-    """Count MAE and density MSE of every method on fixed snapshots; `score` is the mean of the latter."""
+    """Count MAE and density MSE of every method on fixed snapshots; `score` is the mean of the latter.
+
+    A run without answers is judged by the same figures of whom each view sees, as method `visible`.
+    """
     model.eval()
     errors: dict[str, list[float]] = {}
     with torch.inference_mode():
@@ -147,12 +155,16 @@ def validate(
             shot = held_out.draw(VALIDATION_STREAM, index, plain=index % 3 > 0)
             if config.reference_alone:
                 shot = single_frames(shot)[0]
-            answer = model(*tensors([shot], grids))
-            target = density_map(shot.xy[0], grid)
-            for method, density in answer.density.items():
-                d = density[0].numpy()
-                errors.setdefault(f"{method}.mae", []).append(abs(float(d.sum() - target.sum())))
-                errors.setdefault(f"{method}.density_mse", []).append(float(((d - target) ** 2).sum()))
+            answer = (model.describe if config.no_answers else model)(*tensors([shot], grids))
+            pairs = [(m, d[0], density_map(shot.xy[0], grid)) for m, d in answer.density.items()]
+            if config.no_answers:
+                slots = np.flatnonzero(shot.present > 0)
+                seen = [density_map(shot.xy[v][shot.seen[v]], grid) for v in slots]
+                pairs = [("visible", answer.visible[0, v], s) for v, s in zip(slots, seen, strict=True)]
+            for name, density, target in pairs:
+                d = density.numpy()
+                errors.setdefault(f"{name}.mae", []).append(abs(float(d.sum() - target.sum())))
+                errors.setdefault(f"{name}.density_mse", []).append(float(((d - target) ** 2).sum()))
     means = {k: float(np.mean(v)) for k, v in errors.items()}
     means["score"] = float(np.mean([v for k, v in means.items() if k.endswith("density_mse")]))
     return means
@@ -172,16 +184,9 @@ def _rate(config: TrainConfig, step: int) -> float:
     return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
 
 
-def _start_from(model: CountingModel, folder: Path, start_heads: Mapping[str, str]) -> None:
-    known = load_model(folder).state_dict()
-    for head, other in start_heads.items():
-        copied = {k: v for k, v in known.items() if k.startswith(f"heads.{other}.")}
-        if not copied or f"heads.{head}.decoder.out.bias" not in model.state_dict():
-            raise UserError(
-                f"start_heads: cannot start {head} from {other} of {folder}; both must be methods there"
-            )
-        known |= {k.replace(f"heads.{other}.", f"heads.{head}.", 1): v for k, v in copied.items()}
-    own = model.state_dict()
+def _start_from(model: CountingModel, folder: Path) -> None:
+    """Every weight that `folder` has in the same shape; the rest keep their random start."""
+    known, own = load_model(folder).state_dict(), model.state_dict()
     model.load_state_dict({**own, **{k: v for k, v in known.items() if k in own and own[k].shape == v.shape}})
 
 
@@ -194,10 +199,24 @@ def _not_a_number(losses: dict[str, Tensor], config: TrainConfig, step: int, kep
     )
 
 
+def _runs_before(config: TrainConfig) -> list[dict[str, Any]]:
+    """The runs that this one's weights come from, oldest first: `{run, step, config}` each."""
+    if config.start_from is None:
+        return []
+    state = load_state(config.start_from)
+    name = config.start_from.parent.name
+    return [*state.get("before", []), {"run": name, "step": state["step"], "config": state["config"]}]
+
+
 def _state(
-    config: TrainConfig, step: int, best: float, validation: dict[str, float] | None
+    config: TrainConfig,
+    before: list[dict[str, Any]],
+    step: int,
+    best: float,
+    validation: dict[str, float] | None,
 ) -> dict[str, object]:
     return {
+        "before": before,
         "step": step,
         "best": None if math.isinf(best) else best,
         "validation": validation,
