@@ -76,11 +76,19 @@ def explain(address: str, error: Exception | None) -> str:
     for kind, advice in _ADVICE:
         if isinstance(error, kind):
             return f"{where}: {advice}"
+    if not is_foreseen(error):
+        said = redact(" ".join(f"{type(error).__name__}: {error}".split()))
+        return f"{where}: reading it failed in a way that nobody foresaw ({said}); please report this"
     number = getattr(error, "errno", None)
     if number in _BY_NUMBER:
         return f"{where}: {_BY_NUMBER[number]}"
     text = getattr(error, "strerror", None) or str(error)
     return f"{where}: {redact(' '.join(str(text).split()))}; check the address"
+
+
+def is_foreseen(error: Exception | None) -> bool:
+    """Whether it is of the kind that FFmpeg and the network give, rather than a mistake of our own."""
+    return error is None or isinstance(error, (av.error.FFmpegError, OSError, ValueError, SourceError))
 
 
 def is_timeout(error: Exception | None) -> bool:

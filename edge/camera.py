@@ -10,16 +10,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
-from edge.addresses import explain, is_timeout
+from edge.addresses import explain, is_foreseen, is_timeout
 from edge.backoff import Backoff
 from edge.counts import EdgeCounts
 from edge.dating import FrameDating
 from edge.demuxing import Backlog, Data, Ended, Opened, Opening, Overrun, start_reading
-from edge.frames import Frame, NewestFrame, RateGate
+from edge.frames import RateGate
 from edge.reception import Reception
+from edge.source_thread import SourceThread
 from viewsync.redact import redact
 from viewsync.units import SECOND_NS
 
@@ -29,12 +30,11 @@ _log = logging.getLogger(__name__)
 _NO_FRAME_S: Final = 15.0
 
 
-class CameraSource:
+class CameraSource(SourceThread):
     """Frames of one camera, newest only, `rate_hz` at most.
 
     wanted_size: (width, height) that the frames will be remapped to. listens: the camera connects to us.
-    now: the agent's clock, UTC ns. `start`, then iterate over `frames`; `close` ends both within moments,
-    whatever the camera does.
+    now: the agent's clock, UTC ns. On `close`, a connection that blocks is left to end by itself.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class CameraSource:
         counts: EdgeCounts,
         now: Callable[[], int],
     ) -> None:
+        super().__init__(view)
         self._view = view
         self._opening = opening
         self._address = redact(opening.url)
@@ -59,8 +60,6 @@ class CameraSource:
         self._backoff = backoff
         self._counts = counts
         self._now = now
-        self._newest = NewestFrame(view)
-        self._stop = threading.Event()
         self._lock = threading.Lock()  # guards _backlog against close
         self._backlog: Backlog | None = None
         # Written by the source's thread, read by /healthz.
@@ -68,22 +67,12 @@ class CameraSource:
         self._last_frame_ns: int | None = None
         self._logged_problem = ""
         self._opened_s = 0.0
-        self._thread = threading.Thread(target=self._run, name="source", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def frames(self) -> Iterator[Frame]:
-        """The newest chosen frame each time; ends on `close`."""
-        return self._newest.frames()
 
     def close(self) -> None:
-        """Stop; a connection that blocks is left to end by itself."""
-        self._stop.set()
+        super().close()
         with self._lock:
             if self._backlog is not None:
                 self._backlog.close()
-        self._newest.close()
 
     def state(self) -> tuple[bool, dict[str, Any]]:
         """Whether frames come, and facts for /healthz."""
@@ -94,19 +83,16 @@ class CameraSource:
         facts["last_frame_s"] = round(age_s, 3)
         return not self._problem and age_s < self._opening.read_timeout_s, facts
 
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                reception, error = self._watch()
-                if self._stop.is_set():
-                    return
-                if self._listens and reception is None and is_timeout(error):
-                    continue  # nobody has connected yet
-                self._lost(error)
-                if not (self._listens and reception):
-                    self._stop.wait(self._backoff.next_s())
-        except Exception as error:  # noqa: BLE001 (raised again where the frames are read)
-            self._newest.fail(error)
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            reception, error = self._watch()
+            if self._stop.is_set():
+                return
+            if self._listens and reception is None and is_timeout(error):
+                continue  # nobody has connected yet
+            self._lost(error)
+            if not (self._listens and reception):
+                self._stop.wait(self._backoff.next_s())
 
     def _watch(self) -> tuple[Reception | None, Exception | None]:
         """Open the stream and follow it until it ends: what was received, and why it ended."""
@@ -137,6 +123,8 @@ class CameraSource:
                         reception.overrun(event)
                 if reception is not None:
                     self._note(reception)
+        except Exception as error:  # noqa: BLE001 (a picture that nobody foresaw ends this connection only)
+            return reception, error
         finally:
             backlog.close()
 
@@ -165,11 +153,14 @@ class CameraSource:
     def _lost(self, error: Exception | None) -> None:
         self._counts.source_up.set(0)
         self._counts.source_reconnects.inc()
-        self._report(explain(self._opening.url, error))
+        self._report(explain(self._opening.url, error), None if is_foreseen(error) else error)
 
-    def _report(self, problem: str) -> None:
-        """Log a problem when it is another one than before: a camera that stays away fills no log."""
+    def _report(self, problem: str, unforeseen: Exception | None = None) -> None:
+        """Log a problem when it is another one than before: a camera that stays away fills no log.
+
+        unforeseen: an error of our own, logged with where it came from.
+        """
         self._problem = problem
         if problem != self._logged_problem:
             self._logged_problem = problem
-            _log.warning("view %s: %s; trying on", self._view, problem)
+            _log.warning("view %s: %s; trying on", self._view, problem, exc_info=unforeseen)

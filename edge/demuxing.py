@@ -149,7 +149,7 @@ def _read(opening: Opening, backlog: Backlog, now: Callable[[], int]) -> None:
             if backlog.put(Opened(stream.codec_context, _ns_per_tick(stream), fragments)):
                 _demux(container, stream, one_late, backlog, now)
         backlog.put(Ended(None))
-    except (av.error.FFmpegError, OSError, ValueError, SourceError) as error:
+    except Exception as error:  # noqa: BLE001 (whatever it was, who waits for packets must learn of it)
         backlog.put(Ended(error))
 
 

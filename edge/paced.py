@@ -6,7 +6,6 @@ when its frames were taken relative to each other, not when.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,9 @@ import av
 
 from edge.addresses import explain
 from edge.counts import EdgeCounts
-from edge.frames import Candidate, Frame, NewestFrame, Picture, RateGate
+from edge.frames import Candidate, Picture, RateGate
 from edge.pictures import DecodedPicture, ImagePicture
+from edge.source_thread import SourceThread
 from viewsync.errors import SourceError
 from viewsync.units import SECOND_NS
 
@@ -27,7 +27,7 @@ _IMAGES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 Timed = tuple[int, Callable[[], Picture]]
 
 
-class PacedSource:
+class PacedSource(SourceThread):
     """Plays a recording in real time, newest frame only, `rate_hz` at most; `loop` starts it again.
 
     play: gives the frames of one round, in order. now: the agent's clock, UTC ns.
@@ -43,42 +43,26 @@ class PacedSource:
         counts: EdgeCounts,
         now: Callable[[], int],
     ) -> None:
+        super().__init__(view)
         self._path = path
         self._play = play
         self._loop = loop
         self._gate = RateGate(rate_hz)
         self._counts = counts
         self._now = now
-        self._newest = NewestFrame(view)
-        self._stop = threading.Event()
         self._ended = False
-        self._thread = threading.Thread(target=self._run, name="source", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def frames(self) -> Iterator[Frame]:
-        """The newest frame each time; ends with the recording, unless it loops, or on `close`."""
-        return self._newest.frames()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._newest.close()
 
     def state(self) -> tuple[bool, dict[str, Any]]:
         """Whether frames come, and facts for /healthz."""
         return not self._ended, {"address": str(self._path), "problem": "it ended" if self._ended else ""}
 
-    def _run(self) -> None:
-        try:
-            self._counts.source_up.set(1)
-            while self._play_once() and self._loop:
-                pass
-            self._ended = True
-            self._counts.source_up.set(0)
-            self._newest.close(discard=False)
-        except Exception as error:  # noqa: BLE001 (raised again where the frames are read)
-            self._newest.fail(error)
+    def _work(self) -> None:
+        self._counts.source_up.set(1)
+        while self._play_once() and self._loop:
+            pass
+        self._ended = True
+        self._counts.source_up.set(0)
+        self._newest.close(discard=False)
 
     def _play_once(self) -> bool:
         """Play to the end; False when stopped before."""

@@ -127,10 +127,14 @@ def watch(counts: EdgeCounts) -> Iterator[Callable[..., Watched]]:
     made: list[Watched] = []
 
     def make(
-        url: str, rate_hz: float = 30.0, wanted_size: tuple[int, int] | None = None, **settings: Any
+        url: str,
+        rate_hz: float = 30.0,
+        wanted_size: tuple[int, int] | None = None,
+        clock: Callable[[], int] = now,
+        **settings: Any,
     ) -> Watched:
         section = SourceSection(url=url, **settings)
-        watched = Watched(open_source(section, "north", rate_hz, wanted_size, counts, now))
+        watched = Watched(open_source(section, "north", rate_hz, wanted_size, counts, clock))
         made.append(watched)
         return watched
 

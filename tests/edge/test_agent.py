@@ -81,8 +81,10 @@ def test_a_recording_is_sent_to_its_end_and_the_agent_ends(
     agent = start(hub={"endpoint": answering.endpoint}, source={"image_rate_hz": 5.0})
     agent.wait()
     received = answering.received
-    # The first may still wait for the hub's time when the second comes.
-    assert received[-1].message.seq == 11 and len(received) >= 10
+    # Image n is 20 n all over; the last one always comes. Of the others a busy machine, or a hub that has not
+    # told its time yet, may replace some.
+    images = [int(each.message.tensors[0].array.max()) // 20 for each in received]
+    assert images[-1] == 11 and images == sorted(set(images)) and len(images) >= 6
     bundle = Bundle.load(tiny_bundle)
     for each in received:
         message = each.message
@@ -91,8 +93,9 @@ def test_a_recording_is_sent_to_its_end_and_the_agent_ends(
         assert message.clock == "file" and message.hub_offset is not None
         assert message.capture_ns <= message.sent_ns <= each.at_ns
         (tensor,) = message.tensors
-        assert set(np.unique(tensor.array)) <= {20 * message.seq}
+        assert len(np.unique(tensor.array)) == 1 and tensor.array.max() % 20 == 0
     assert len({each.message.session for each in received}) == 1
+    assert np.all(np.diff([each.message.seq for each in received]) > 0)
 
 
 def test_a_real_hub_answers_the_agent_and_refuses_another_bundles(

@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from viewsync.clock import SteadyClock
 from viewsync.units import SECOND_NS
 
 Watch = Callable[..., Any]
 Value = Callable[..., float]
 Eventually = Callable[[Callable[[], bool]], None]
+now = SteadyClock(time.time_ns, time.monotonic_ns)
 
 
 def test_a_killed_camera_comes_back(
@@ -163,3 +166,32 @@ def test_a_port_in_use_is_said(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         watch(f"rtsp://127.0.0.1:{taken.getsockname()[1]}/north", listen=True)
         eventually(lambda: "port is in use" in caplog.text)
+
+
+@pytest.mark.parametrize("thread", ["camera", "source"])
+def test_an_error_that_nobody_foresaw_ends_the_attempt_only(
+    thread: str,
+    rtsp: ModuleType,
+    serve: Callable[..., Any],
+    watch: Watch,
+    eventually: Eventually,
+    value: Value,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broken = True
+
+    def clock() -> int:
+        if broken and threading.current_thread().name == thread:
+            raise KeyError("a surprise with rtsp://viewer:s3cret@camera in it")
+        return int(now())
+
+    server = serve(rtsp.serve_pattern("5/1"))
+    watched = watch(server.url, clock=clock, reconnect_max_s=0.5)
+    eventually(lambda: value("source_reconnects_total") >= 2)
+    assert "nobody foresaw (KeyError" in watched.source.state()[1]["problem"]
+    said = [record for record in caplog.records if "nobody foresaw" in record.message]
+    assert len(said) == 1 and said[0].exc_info is not None
+    assert "s3cret" not in said[0].message
+    broken = False
+    watched.wait_for(lambda frames: len(frames) >= 3)
+    assert watched.source.state()[0]

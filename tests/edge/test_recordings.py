@@ -19,27 +19,33 @@ Eventually = Callable[[Callable[[], bool]], None]
 now = SteadyClock(time.time_ns, time.monotonic_ns)
 
 
-def test_a_file_plays_in_real_time_by_the_agents_clock(clip: Path, watch: Watch) -> None:
+def test_a_file_plays_in_real_time_by_the_agents_clock(clip: Path, watch: Watch, value: Value) -> None:
     start_ns = now()
     watched = watch(str(clip), rate_hz=5.0)
     frames = watched.wait_for(lambda frames: len(frames) >= 8)
     assert {frame.clock for frame in frames} == {"file"}
-    steps_s = np.diff([frame.capture_ns for frame in frames]) / SECOND_NS
-    np.testing.assert_allclose(steps_s, 0.2, atol=1e-6)
+    steps = np.diff([frame.capture_ns for frame in frames]) / SECOND_NS / 0.2
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-5)
+    # Where this machine was too slow for a frame, the next took its place and was counted.
+    assert steps.min() > 0.5 and np.round(steps - 1).sum() <= value("frames_dropped_total", reason="newer")
     # Not before it is due; how late is the machine's affair.
     assert all(frame.decoded_ns >= frame.capture_ns >= start_ns for frame in frames)
 
 
-def test_a_folder_of_images_ends_or_loops(tmp_path: Path, watch: Watch, eventually: Eventually) -> None:
+def test_a_folder_of_images_ends_or_loops(
+    tmp_path: Path, watch: Watch, eventually: Eventually, value: Value
+) -> None:
     import cv2
 
     for index in range(3):
         cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((48, 64, 3), (0, 0, 80 * index), np.uint8))
     (tmp_path / "notes.txt").write_text("not an image")
     once = watch(str(tmp_path), image_rate_hz=20.0)
-    frames = once.wait_for(lambda frames: len(frames) == 3)
-    # Red is first: OpenCV writes BGR, frames are RGB.
-    assert [int(frame.image[0, 0, 0]) for frame in frames] == [0, 80, 160]
+    # Red is first: OpenCV writes BGR, frames are RGB. The last frame always comes.
+    frames = once.wait_for(lambda frames: bool(frames) and frames[-1].image[0, 0, 0] == 160)
+    reds = [int(frame.image[0, 0, 0]) for frame in frames]
+    assert reds == sorted({*reds} & {0, 80, 160})
+    assert len(reds) + value("frames_dropped_total", reason="newer") == 3
     eventually(lambda: not once.source.state()[0])
     looping = watch(str(tmp_path), image_rate_hz=20.0, loop=True)
     looping.wait_for(lambda frames: len(frames) >= 7)

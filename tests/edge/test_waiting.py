@@ -18,8 +18,8 @@ from viewsync.wire import FeatureMessage, Tensor
 PATIENCE_S = 30.0
 TIMEOUT_NS = 60 * SECOND_NS
 WINDOW = 20
-# libzmq holds WINDOW + 1 messages and hears of those that are on their way only half of that number at a time:
-# after so many it still counts these, and has no room for the whole window.
+# libzmq holds WINDOW + 1 messages, and hears only after half of that number that some are on their way: with
+# so many before, it still counts these and has no room for the whole window.
 SENT_BEFORE = 8
 now = SteadyClock(time.time_ns, time.monotonic_ns)
 

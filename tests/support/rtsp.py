@@ -15,7 +15,8 @@ import numpy as np
 from viewsync.sim.rtsp_server import system_python
 
 _HERE = Path(__file__).parent
-_START_S = 20.0
+# A machine that has not read GStreamer from its disk yet, or is busy, may take long.
+_PATIENCE_S = 60.0
 
 
 def free_port() -> int:
@@ -42,7 +43,7 @@ class ClipServer:
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], _START_S)
+        ready, _, _ = select.select([self._process.stdout], [], [], _PATIENCE_S)
         assert ready and self._process.stdout.readline() == b"ready\n", "the RTSP server did not start"
 
     def kill(self) -> None:
@@ -74,7 +75,7 @@ def serve_pattern(rate: str, codec: str = "h264") -> str:
 def capture_times_ns(url: str, count: int) -> list[int]:
     """Capture times, UTC ns, of `count` pictures by the independent reader."""
     command = [system_python(), str(_HERE / "gst_capture_times.py"), url, str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * _PATIENCE_S, check=True)
     return [int(line) for line in done.stdout.split()]
 
 
@@ -83,7 +84,7 @@ def probe(url: str, seconds: float) -> list[dict[str, object]]:
     command = ["ffprobe", "-v", "error", "-rtsp_transport", "tcp", "-select_streams", "v", "-show_frames"]
     command += ["-show_entries", "frame=pts,pts_time,width,height,key_frame", "-of", "json=compact=1"]
     command += ["-read_intervals", f"%+{seconds:g}", url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _PATIENCE_S, check=True)
     frames: list[dict[str, object]] = json.loads(done.stdout)["frames"]
     return frames
 
