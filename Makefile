@@ -50,7 +50,7 @@ $(VENV)/.demo-ready: pyproject.toml constraints.txt | $(VENV)/.python-ready
 $(VENV)/.test-ready: pyproject.toml constraints.txt | $(VENV)/.python-ready
 	@echo "viewsync: installing torch and the development tools into $(VENV) (once, some minutes)" >&2
 	@$(PIP) torch >&2
-	@$(PIP) -e '.[demo,train,dev]' >&2
+	@$(PIP) -e '.[demo,calib,train,dev]' >&2
 	@touch $@ $(VENV)/.demo-ready
 
 clean:
