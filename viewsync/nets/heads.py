@@ -24,7 +24,7 @@ class MaskedFusion(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         # Leaky, because plain rectifiers that shut early made a method ignore the other views for good.
-        self.mix = nn.Sequential(nn.Conv2d(2 * width + 6, width, 3, padding=1), nn.LeakyReLU(0.1))
+        self.mix = nn.Sequential(nn.Conv2d(3 * width + 6, width, 3, padding=1), nn.LeakyReLU(0.1))
 
     def forward(
         self, reference: Tensor, synchronised: Synchronised | None, looks: Tensor, timing: Timing
@@ -39,10 +39,15 @@ class MaskedFusion(nn.Module):
         known = timing.known[:, 1:].reshape(batch, others, 1, 1, 1)
         distance = timing.offset_s[:, 1:].abs().reshape(batch, others, 1, 1, 1) * known / 3.0
         like = torch.ones_like(synchronised.warped[:, :, :1])
+        # Explaining away: view i's people without those whom the reference has already, shared out among the
+        # other views that see them, too.
+        accounted, by_peers = synchronised.evidence[:, :, 1:2], synchronised.evidence[:, :, 2:3]
+        left = synchronised.unmoved * ((1.0 - accounted) / (1.0 + by_peers))
         stacked = torch.cat(
             [
                 synchronised.warped,
                 synchronised.unmoved,
+                left,
                 synchronised.evidence,
                 looks[:, 1:].unsqueeze(2),
                 distance * like,
