@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from viewsync.clock import CaptureClock
+from viewsync.capture_clock import CaptureClock
 from viewsync.wire import Clock, OffsetEstimate
 
 

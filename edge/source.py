@@ -16,7 +16,7 @@ from edge.dating import FrameDating
 from edge.demuxing import Opening
 from edge.frames import Frame
 from edge.paced import PacedSource, play_folder, play_video
-from viewsync.clock import CaptureClock
+from viewsync.capture_clock import CaptureClock
 from viewsync.errors import ConfigError, SourceError
 from viewsync.redact import redact
 from viewsync.units import SECOND_NS

@@ -11,7 +11,8 @@ import torch
 
 from calib.scene import Scene
 from export.graphs import encoder_onnx, fusion_onnx
-from viewsync.bundle import Bundle, write_bundle
+from viewsync.bundle import Bundle
+from viewsync.bundle_writing import write_bundle
 from viewsync.errors import BundleError
 from viewsync.nets.encoder import STRIDE
 from viewsync.nets.model import UNKNOWN_OFFSET_S, CountingModel

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from calib.errors import CalibError
 from calib.ground import GroundGrid
-from viewsync import packing
+from viewsync import packing, values
 from viewsync.errors import WireError
 from viewsync.wire import CLOCKS, Clock
 
@@ -51,9 +51,9 @@ class ViewReport:
     mean_warp_m: float | None = None
 
     def __post_init__(self) -> None:
-        packing.check_name("view", self.view)
-        packing.check_bool("used", self.used)
-        packing.check_text("reason", self.reason)
+        values.check_name("view", self.view)
+        values.check_bool("used", self.used)
+        values.check_text("reason", self.reason)
         if self.used == bool(self.reason):
             raise WireError(
                 "bad-value", f"view {self.view}: give a reason exactly where the view was not used"
@@ -63,17 +63,17 @@ class ViewReport:
             if value is not None:
                 check(f"view {self.view}: {name}", value)
         if self.clock is not None:
-            packing.check_choice("clock", self.clock, CLOCKS)
+            values.check_choice("clock", self.clock, CLOCKS)
 
 
 _REPORT_CHECKS: Final = {
-    "session": packing.check_counter,
-    "seq": packing.check_counter,
-    "capture_ns": packing.check_time,
-    "offset_ns": packing.check_span,
-    "uncertainty_ns": packing.check_time,
-    "age_ns": packing.check_span,
-    "mean_warp_m": packing.check_number,
+    "session": values.check_counter,
+    "seq": values.check_counter,
+    "capture_ns": values.check_time,
+    "offset_ns": values.check_span,
+    "uncertainty_ns": values.check_time,
+    "age_ns": values.check_span,
+    "mean_warp_m": values.check_number,
 }
 _REPORT_KEYS: Final = ("view", "used", "reason", *_REPORT_CHECKS, "clock")
 
@@ -112,14 +112,14 @@ class Prediction:
 
     def __post_init__(self) -> None:
         for name in ("site", "scene", "reference", "synchroniser"):
-            packing.check_name(name, getattr(self, name))
+            values.check_name(name, getattr(self, name))
         for name in ("session", "seq"):
-            packing.check_counter(name, getattr(self, name))
+            values.check_counter(name, getattr(self, name))
         for name in ("published_ns", "capture_ns", "capture_uncertainty_ns", "fuse_ns"):
-            packing.check_time(name, getattr(self, name))
-        packing.check_span("latency_ns", self.latency_ns)
-        packing.check_number("count", self.count)
-        packing.check_hash("bundle", self.bundle)
+            values.check_time(name, getattr(self, name))
+        values.check_span("latency_ns", self.latency_ns)
+        values.check_number("count", self.count)
+        values.check_hash("bundle", self.bundle)
         packing.check_array("density", self.density, ("<f4",))
         if self.density.shape != self.grid.shape:
             raise WireError(
@@ -153,14 +153,14 @@ class Status:
     views: tuple[ViewReport, ...]
 
     def __post_init__(self) -> None:
-        packing.check_name("site", self.site)
-        packing.check_name("scene", self.scene)
-        packing.check_time("published_ns", self.published_ns)
+        values.check_name("site", self.site)
+        values.check_name("scene", self.scene)
+        values.check_time("published_ns", self.published_ns)
         _check_reports(self.views, self.degraded, self.reasons)
 
 
 def _check_reports(views: tuple[ViewReport, ...], degraded: bool, reasons: tuple[str, ...]) -> None:
-    packing.check_bool("degraded", degraded)
+    values.check_bool("degraded", degraded)
     if len(views) > MAX_VIEWS:
         raise WireError("bad-value", f"views has {len(views)} entries; at most {MAX_VIEWS}")
     if len({report.view for report in views}) != len(views):
@@ -168,15 +168,15 @@ def _check_reports(views: tuple[ViewReport, ...], degraded: bool, reasons: tuple
     if len(reasons) > MAX_REASONS:
         raise WireError("bad-value", f"reasons has {len(reasons)} entries; at most {MAX_REASONS}")
     for reason in reasons:
-        packing.check_text("a reason", reason)
+        values.check_text("a reason", reason)
 
 
 def _numbers(name: str, value: object) -> Mapping[str, float]:
-    if not isinstance(value, Mapping) or len(value) > packing.MAX_ITEMS:
-        raise WireError("bad-value", f"{name} is no map of at most {packing.MAX_ITEMS} numbers")
+    if not isinstance(value, Mapping) or len(value) > values.MAX_ITEMS:
+        raise WireError("bad-value", f"{name} is no map of at most {values.MAX_ITEMS} numbers")
     for key, number in value.items():
-        packing.check_name(f"a key of {name}", key)
-        packing.check_number(f"{name}.{key}", number)
+        values.check_name(f"a key of {name}", key)
+        values.check_number(f"{name}.{key}", number)
     return MappingProxyType({key: float(number) for key, number in value.items()})
 
 
@@ -211,18 +211,18 @@ def decode_prediction(data: bytes | bytearray | memoryview) -> Prediction | Stat
         raise WireError(
             "unknown-kind", f"the message is of kind {kind[:40]!r}; this socket carries predictions"
         )
-    entries = packing.as_list("views", packing.take(fields, "views"), MAX_VIEWS)
-    views = tuple(_report(packing.as_map("a view", entry)) for entry in entries)
-    reasons = tuple(packing.as_list("reasons", packing.take(fields, "reasons"), MAX_REASONS))
+    entries = values.as_list("views", values.take(fields, "views"), MAX_VIEWS)
+    views = tuple(_report(values.as_map("a view", entry)) for entry in entries)
+    reasons = tuple(values.as_list("reasons", values.take(fields, "reasons"), MAX_REASONS))
     if kind == "status":
-        plain = {name: packing.take(fields, name) for name in _STATUS_KEYS}
+        plain = {name: values.take(fields, name) for name in _STATUS_KEYS}
         return Status(**plain, reasons=reasons, views=views)
-    grid = _grid(packing.as_map("grid", packing.take(fields, "grid")))
-    density = _unpack_density(packing.as_map("density", packing.take(fields, "density")))
+    grid = _grid(values.as_map("grid", values.take(fields, "grid")))
+    density = _unpack_density(values.as_map("density", values.take(fields, "density")))
     return Prediction(
-        **{name: packing.take(fields, name) for name in _PLAIN_KEYS},
-        counts=packing.as_map("counts", packing.take(fields, "counts")),
-        zones=packing.as_map("zones", packing.take(fields, "zones")),
+        **{name: values.take(fields, name) for name in _PLAIN_KEYS},
+        counts=values.as_map("counts", values.take(fields, "counts")),
+        zones=values.as_map("zones", values.take(fields, "zones")),
         density=density,
         grid=grid,
         views=views,
@@ -250,38 +250,38 @@ def _report_fields(report: ViewReport) -> dict[str, Any]:
 
 
 def _report(fields: Mapping[str, Any]) -> ViewReport:
-    return ViewReport(**{name: packing.take(fields, name) for name in _REPORT_KEYS})
+    return ViewReport(**{name: values.take(fields, name) for name in _REPORT_KEYS})
 
 
 def _grid(fields: Mapping[str, Any]) -> GroundGrid:
-    values = {name: packing.take(fields, name) for name in _GRID_KEYS}
+    found = {name: values.take(fields, name) for name in _GRID_KEYS}
     for name in _GRID_KEYS[:3]:
-        packing.check_number(f"grid.{name}", values[name])
+        values.check_number(f"grid.{name}", found[name])
     for name in _GRID_KEYS[3:]:
-        packing.check_int(f"grid.{name}", values[name], 1, packing.MAX_SIDE)
+        values.check_int(f"grid.{name}", found[name], 1, packing.MAX_SIDE)
     try:
-        return GroundGrid(**values)
+        return GroundGrid(**found)
     except CalibError as error:
         raise WireError("bad-value", f"grid: {error}") from None
 
 
 def _pack_density(density: npt.NDArray[np.float32]) -> dict[str, Any]:
-    """`low + scale·value`, value uint16: an error of at most scale / 2 per cell."""
+    """`low + scale·level`, level uint16: an error of at most scale / 2 per cell."""
     low, high = float(density.min()), float(density.max())
     scale = (high - low) / _LEVELS
     if scale == 0.0:
-        values = np.zeros(density.shape, "<u2")
+        levels = np.zeros(density.shape, "<u2")
     else:
-        values = np.rint((density.astype(np.float64) - low) / scale).clip(0, _LEVELS).astype("<u2")
-    return {**packing.pack_array(values, "zstd"), "low": low, "scale": scale}
+        levels = np.rint((density.astype(np.float64) - low) / scale).clip(0, _LEVELS).astype("<u2")
+    return {**packing.pack_array(levels, "zstd"), "low": low, "scale": scale}
 
 
 def _unpack_density(fields: Mapping[str, Any]) -> npt.NDArray[np.float32]:
-    values = packing.unpack_array("density", fields, ("<u2",))
-    low, scale = packing.take(fields, "low"), packing.take(fields, "scale")
+    levels = packing.unpack_array("density", fields, ("<u2",))
+    low, scale = values.take(fields, "low"), values.take(fields, "scale")
     # A float32 cell is at most 3.4e38, so that neither bound may come near it.
-    packing.check_number("density.low", low, -1e30, 1e30)
-    packing.check_number("density.scale", scale, 0.0, 1e30)
-    density: npt.NDArray[np.float32] = (low + scale * values.astype(np.float64)).astype(np.float32)
+    values.check_number("density.low", low, -1e30, 1e30)
+    values.check_number("density.scale", scale, 0.0, 1e30)
+    density: npt.NDArray[np.float32] = (low + scale * levels.astype(np.float64)).astype(np.float32)
     density.setflags(write=False)
     return density

@@ -20,9 +20,10 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from viewsync import packing
+from viewsync import packing, values
 from viewsync.errors import WireError
-from viewsync.packing import MAX_MESSAGE_BYTES, MAX_TENSOR_BYTES, WIRE_VERSION
+from viewsync.packing import MAX_MESSAGE_BYTES, MAX_TENSOR_BYTES
+from viewsync.values import WIRE_VERSION
 
 __all__ = [
     "CLOCKS",
@@ -57,8 +58,8 @@ class OffsetEstimate:
     uncertainty_ns: int
 
     def __post_init__(self) -> None:
-        packing.check_span("offset_ns", self.offset_ns)
-        packing.check_time("uncertainty_ns", self.uncertainty_ns)
+        values.check_span("offset_ns", self.offset_ns)
+        values.check_time("uncertainty_ns", self.uncertainty_ns)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +70,7 @@ class Tensor:
     array: npt.NDArray[Any]
 
     def __post_init__(self) -> None:
-        packing.check_name("a tensor's name", self.name)
+        values.check_name("a tensor's name", self.name)
         packing.check_array(f"tensor {self.name}", self.array)
 
     def __eq__(self, other: object) -> bool:
@@ -110,13 +111,13 @@ class FeatureMessage:
 
     def __post_init__(self) -> None:
         for field in ("site", "scene", "view"):
-            packing.check_name(field, getattr(self, field))
+            values.check_name(field, getattr(self, field))
         for field in ("session", "seq"):
-            packing.check_counter(field, getattr(self, field))
+            values.check_counter(field, getattr(self, field))
         for field in ("capture_ns", "arrival_ns", "sent_ns"):
-            packing.check_time(field, getattr(self, field))
-        packing.check_choice("clock", self.clock, CLOCKS)
-        packing.check_hash("features_hash", self.features_hash)
+            values.check_time(field, getattr(self, field))
+        values.check_choice("clock", self.clock, CLOCKS)
+        values.check_hash("features_hash", self.features_hash)
         if not 1 <= len(self.tensors) <= MAX_TENSORS:
             raise WireError("bad-value", f"tensors has {len(self.tensors)} entries; send 1 to {MAX_TENSORS}")
         names = [tensor.name for tensor in self.tensors]
@@ -151,10 +152,10 @@ class Ack:
     replied_ns: int
 
     def __post_init__(self) -> None:
-        packing.check_counter("session", self.session)
-        packing.check_counter("seq", self.seq)
+        values.check_counter("session", self.session)
+        values.check_counter("seq", self.seq)
         for field in ("sent_ns", "received_ns", "replied_ns"):
-            packing.check_time(field, getattr(self, field))
+            values.check_time(field, getattr(self, field))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +176,13 @@ class Refusal:
     def __post_init__(self) -> None:
         for field in ("session", "seq"):
             if getattr(self, field) is not None:
-                packing.check_counter(field, getattr(self, field))
+                values.check_counter(field, getattr(self, field))
         if self.sent_ns is not None:
-            packing.check_time("sent_ns", self.sent_ns)
-        packing.check_time("received_ns", self.received_ns)
-        packing.check_time("replied_ns", self.replied_ns)
-        packing.check_name("reason", self.reason)
-        packing.check_text("detail", self.detail)
+            values.check_time("sent_ns", self.sent_ns)
+        values.check_time("received_ns", self.received_ns)
+        values.check_time("replied_ns", self.replied_ns)
+        values.check_name("reason", self.reason)
+        values.check_text("detail", self.detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,7 @@ class ClockProbe:
     sent_ns: int
 
     def __post_init__(self) -> None:
-        packing.check_time("sent_ns", self.sent_ns)
+        values.check_time("sent_ns", self.sent_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +205,7 @@ class ClockReply:
 
     def __post_init__(self) -> None:
         for field in ("sent_ns", "received_ns", "replied_ns"):
-            packing.check_time(field, getattr(self, field))
+            values.check_time(field, getattr(self, field))
 
 
 Message = FeatureMessage | Ack | Refusal | ClockProbe | ClockReply
@@ -262,7 +263,7 @@ def _plain(message: object, *names: str) -> dict[str, Any]:
 
 
 def _taken(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: packing.take(fields, name) for name in names}
+    return {name: values.take(fields, name) for name in names}
 
 
 def _feature_fields(message: FeatureMessage, codec: Codec) -> dict[str, Any]:
@@ -279,18 +280,18 @@ def _feature_fields(message: FeatureMessage, codec: Codec) -> dict[str, Any]:
 def _feature_message(fields: Mapping[str, Any]) -> FeatureMessage:
     tensors: list[Tensor] = []
     budget = MAX_TENSOR_BYTES
-    for entry in packing.as_list("tensors", packing.take(fields, "tensors"), MAX_TENSORS):
-        tensor_fields = packing.as_map("a tensor", entry)
-        name = packing.take(tensor_fields, "name")
-        packing.check_name("a tensor's name", name)
+    for entry in values.as_list("tensors", values.take(fields, "tensors"), MAX_TENSORS):
+        tensor_fields = values.as_map("a tensor", entry)
+        name = values.take(tensor_fields, "name")
+        values.check_name("a tensor's name", name)
         array = packing.unpack_array(f"tensor {name}", tensor_fields, budget=budget)
         budget -= array.nbytes
         tensors.append(Tensor(name, array))
     return FeatureMessage(
         **_taken(fields, *_FEATURE_KEYS),
-        camera_offset=_offset("camera_offset", packing.take(fields, "camera_offset")),
-        hub_offset=_offset("hub_offset", packing.take(fields, "hub_offset")),
-        features_hash=packing.take(fields, "features_hash"),
+        camera_offset=_offset("camera_offset", values.take(fields, "camera_offset")),
+        hub_offset=_offset("hub_offset", values.take(fields, "hub_offset")),
+        features_hash=values.take(fields, "features_hash"),
         tensors=tuple(tensors),
     )
 
@@ -302,5 +303,5 @@ def _offset_fields(estimate: OffsetEstimate | None) -> dict[str, int] | None:
 def _offset(field: str, value: object) -> OffsetEstimate | None:
     if value is None:
         return None
-    fields = packing.as_map(field, value)
-    return OffsetEstimate(packing.take(fields, "offset_ns"), packing.take(fields, "uncertainty_ns"))
+    fields = values.as_map(field, value)
+    return OffsetEstimate(values.take(fields, "offset_ns"), values.take(fields, "uncertainty_ns"))

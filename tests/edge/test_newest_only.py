@@ -14,7 +14,7 @@ from edge.dating import FrameDating
 from edge.frames import RateGate
 from edge.outbox import Outbox
 from edge.pictures import reduced_size
-from viewsync.clock import CaptureClock
+from viewsync.capture_clock import CaptureClock
 from viewsync.units import SECOND_NS
 from viewsync.wire import FeatureMessage, Tensor
 

@@ -14,7 +14,7 @@ from edge.dating import FrameDating
 from edge.demuxing import Backlog, Data, Opened, Overrun
 from edge.frames import NewestFrame, RateGate
 from edge.reception import Reception
-from viewsync.clock import CaptureClock
+from viewsync.capture_clock import CaptureClock
 from viewsync.units import MS_NS
 
 NOON_NS = 1_800_000_000_000_000_000

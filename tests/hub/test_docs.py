@@ -17,7 +17,7 @@ from viewsync.cli.hub import command as hub_command
 from viewsync.cli.subscribe import command as subscribe_command
 from viewsync.endpoints import is_loopback
 from viewsync.errors import ConfigError
-from viewsync.packing import REASONS
+from viewsync.values import REASONS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "hub.md").read_text(encoding="utf-8")

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 
 from hub.buffer import Entry, Snapshot, ViewBuffer
 from hub.fusion import Fusion, FusionOutputs
-from viewsync.bundle import Bundle, write_bundle
+from viewsync.bundle import Bundle
+from viewsync.bundle_writing import write_bundle
 from viewsync.errors import BundleError, UserError
 from viewsync.wire import FeatureMessage
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import zmq
 
-from viewsync.packing import MAX_TIME_NS
+from viewsync.values import MAX_TIME_NS
 from viewsync.wire import MAX_MESSAGE_BYTES, Ack, FeatureMessage, OffsetEstimate, Refusal, encode
 
 Frames = Callable[..., FeatureMessage]

@@ -24,7 +24,8 @@ from onnx import TensorProto, helper, numpy_helper
 from calib.camera import Camera
 from calib.ground import GroundGrid
 from calib.scene import Scene
-from viewsync.bundle import Bundle, write_bundle
+from viewsync.bundle import Bundle
+from viewsync.bundle_writing import write_bundle
 
 VIEWS = ("north", "south", "west")
 WIDTH, HEIGHT, STRIDE, CHANNELS = 96, 72, 4, 4

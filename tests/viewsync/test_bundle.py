@@ -18,7 +18,8 @@ import yaml
 
 from calib.ground import view_from_ground
 from calib.scene import Scene
-from viewsync.bundle import Bundle, bundle_hash, features_hash, write_bundle
+from viewsync.bundle import Bundle, bundle_hash, features_hash
+from viewsync.bundle_writing import write_bundle
 from viewsync.errors import BundleError
 from viewsync.onnx_metadata import stamp
 from viewsync.ort import open_session

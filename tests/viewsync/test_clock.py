@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from viewsync.capture_clock import CaptureClock
 from viewsync.clock import (
     ARRIVAL_ALLOWANCE_NS,
     DECODE_ALLOWANCE_NS,
-    CaptureClock,
     ClockExchange,
     SteadyClock,
     capture_in_hub,

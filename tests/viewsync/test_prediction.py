@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.ground import GroundGrid
-from viewsync import packing
+from viewsync import values
 from viewsync.errors import WireError
 from viewsync.prediction import Prediction, Status, ViewReport, decode_prediction, encode_prediction, summary
 
@@ -241,6 +241,6 @@ def decodes_or_refuses(data: bytes) -> None:
     try:
         message = decode_prediction(data)
     except WireError as error:
-        assert error.reason in packing.REASONS
+        assert error.reason in values.REASONS
     else:
         encode_prediction(message)

@@ -16,7 +16,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from viewsync import packing, wire
+from viewsync import packing, values, wire
 from viewsync.errors import WireError
 from viewsync.wire import Ack, ClockProbe, ClockReply, FeatureMessage, OffsetEstimate, Refusal, Tensor
 
@@ -75,7 +75,7 @@ def tensor_with(**changes: Any) -> bytes:
 def reason_of(data: bytes) -> str:
     with pytest.raises(WireError) as caught:
         wire.decode(data)
-    assert caught.value.reason in packing.REASONS
+    assert caught.value.reason in values.REASONS
     assert "\n" not in str(caught.value)
     return caught.value.reason
 
@@ -105,7 +105,7 @@ def test_the_documented_keys_are_the_keys_on_the_wire() -> None:
     for name, message in MESSAGES.items():
         for key in msgpack.unpackb(wire.encode(message)):
             assert f"`{key}`" in documented, (name, key)
-    for reason in packing.REASONS:
+    for reason in values.REASONS:
         assert f"`{reason}`" in documented, reason
 
 
@@ -125,8 +125,8 @@ def tensors(draw: st.DrawFn) -> tuple[Tensor, ...]:
     return tuple(result)
 
 
-times = st.integers(0, packing.MAX_TIME_NS)
-offsets = st.none() | st.builds(OffsetEstimate, st.integers(-packing.MAX_TIME_NS, packing.MAX_TIME_NS), times)
+times = st.integers(0, values.MAX_TIME_NS)
+offsets = st.none() | st.builds(OffsetEstimate, st.integers(-values.MAX_TIME_NS, values.MAX_TIME_NS), times)
 feature_messages = st.builds(
     FeatureMessage,
     *[st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)] * 3,
@@ -318,7 +318,7 @@ def decodes_or_refuses(data: bytes) -> None:
     try:
         message = wire.decode(data)
     except WireError as error:
-        assert error.reason in packing.REASONS
+        assert error.reason in values.REASONS
     else:
         assert wire.decode(wire.encode(message)) == message
 
