@@ -1,6 +1,5 @@
 """A rig: calibrated cameras in one world, as an importer returns them, before there is a ground grid."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -8,13 +7,16 @@ from typing import Any
 
 from calib.camera import Camera
 from calib.errors import CalibError
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+from calib.scene import checked_name
 
 
 def is_usable_name(name: object) -> bool:
-    """Whether a scene file takes this as a camera's name: 1 to 64 letters, digits, _ . or -, no sign first."""
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+    """Whether a scene file takes this as a camera's name: 1 to 64 letters, digits, _ . -, no sign first."""
+    try:
+        checked_name("camera", name)
+    except CalibError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,10 +34,7 @@ class Rig:
         if not self.cameras:
             raise CalibError("a rig has no cameras: give at least one")
         for name in self.cameras:
-            if not is_usable_name(name):
-                raise CalibError(
-                    f"camera name {name!r} is not usable: take 1 to 64 letters, digits, _ . or -, no sign first"
-                )
+            checked_name("camera", name)
         object.__setattr__(self, "cameras", MappingProxyType(dict(self.cameras)))
         object.__setattr__(self, "notes", tuple(self.notes))
 

@@ -42,7 +42,8 @@ class Wishes:
     """What the user says of files that do not say it themselves, or of which only a part is wanted.
 
     unit_m: metres per unit; up: one of AXES; size: (width, height) pixels; only: names of cameras, all if
-    empty; which: which rig of a file that holds several.
+    empty; which: which rig of a file that holds several; raise_m: how far above the ground the file's
+    height 0 is.
     """
 
     unit_m: float | None = None
@@ -50,6 +51,7 @@ class Wishes:
     size: tuple[int, int] | None = None
     only: tuple[str, ...] = ()
     which: str | None = None
+    raise_m: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,14 +110,19 @@ def settle(found: Foreign, wishes: Wishes) -> Rig:
         notes.append("handedness: left-handed in the file (det R = -1); y is turned over, det R = +1 now")
     else:
         notes.append("handedness: right-handed in the file, det R = +1 for every camera")
+    if wishes.raise_m:
+        notes.append(f"ground: {wishes.raise_m:g} m below the file's height 0, as you say")
     made = {}
     for name, camera, rotation in zip(names, cameras, rotations, strict=True):
         try:
             width, height = _size(camera, wishes)
+            R = rotation @ AXES[up]
+            # Dividing by 1000 is exact to the last digit, multiplying by 0.001 is not.
+            t = np.asarray(camera.t, dtype=np.float64) / (1.0 / unit_m)
             made[name] = Camera(
                 np.asarray(camera.K, dtype=np.float64),
-                rotation @ AXES[up],
-                np.asarray(camera.t, dtype=np.float64) / (1.0 / unit_m),  # / 1000 is exact, · 0.001 is not
+                R,
+                t - R[:, 2] * wishes.raise_m if wishes.raise_m else t,
                 five(camera.distortion),
                 width,
                 height,
@@ -133,7 +140,7 @@ def five(distortion: ArrayLike) -> Floats:
     given = np.asarray(distortion, dtype=np.float64).ravel()
     if given[5:].any():
         raise CalibError(
-            f"its lens model has {given.size} coefficients that are not zero (rational, thin prism or tilted): "
+            f"its lens model has {given.size} coefficients (rational, thin prism or tilted) that are not 0: "
             "calibrate it again with k1, k2, p1, p2, k3 alone"
         )
     result = np.zeros(5)
@@ -200,14 +207,14 @@ def _up(found: Foreign, wishes: Wishes, rotations: Sequence[Floats], mirrored: b
             return ("y" if wishes.up == "-y" else "-y"), "as you say"
         return wishes.up, "as you say"
     if found.up is not None:
-        return found.up, "this format's"
+        return found.up, "the file or its format says so"
     # People mount cameras upright: what is up in their pictures is up in the world, on average.
     mean = np.mean([-rotation[1] for rotation in rotations], axis=0)
     axis = int(np.abs(mean).argmax())
     sign = 1.0 if mean[axis] > 0 else -1.0
     second = np.sort(np.abs(mean))[1]
     upright = min(-rotation[1, axis] * sign for rotation in rotations)
-    if abs(mean[axis]) < 0.5 or second > 0.75 * abs(mean[axis]) or upright < 0:
+    if abs(mean[axis]) < 0.5 or second > 0.75 * abs(mean[axis]) or upright < 0.2:
         raise CalibError(
             f"{found.place}: does not say which axis points up, and the pictures do not agree on one: say it "
             "with --up (z, -z, y, -y, x or -x)"
@@ -222,7 +229,7 @@ def _unit(
         return wishes.unit_m, f"unit: {wishes.unit_m:g} m per unit of the file, as you say"
     if found.unit_m is not None:
         word = next((name for name, size in UNITS_M.items() if size == found.unit_m), f"{found.unit_m} m")
-        return found.unit_m, f"unit: {word} in this format, metres here"
+        return found.unit_m, f"unit: {word} by the file or its format, metres here"
     centres = np.array([-R.T @ np.asarray(c.t) for R, c in zip(rotations, cameras, strict=True)])
     spread = float(np.linalg.norm(centres - centres[0], axis=1).max())
     if found.scale_is_free:
