@@ -15,14 +15,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.ground import GroundGrid, view_from_ground
+from calib.ground import view_from_ground
 from calib.scene import Scene
 from viewsync.errors import UserError
 from viewsync.nets.model import UNKNOWN_OFFSET_S
 from viewsync.sim.dataset import CrowdTruth, check_cameras, lacking, load_truth
+from viewsync.sim.density import density_map as density_map
 
 Floats = NDArray[np.float32]
-TARGET_SIGMA_M = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,19 +153,3 @@ def scene_grids(scene: Scene, width: int, height: int) -> Floats:
             for camera in scene.cameras.values()
         ]
     )
-
-
-def density_map(xy: NDArray[np.float64], grid: GroundGrid, sigma_m: float = TARGET_SIGMA_M) -> Floats:
-    """Density map (Hg, Wg) in people per cell of everybody at xy (N, 2) m who stands on the grid.
-
-    Each person is a Gaussian of `sigma_m` that is normalised on the grid, so the sum is the count.
-    """
-    inside = xy[grid.contains(xy)]
-    x = grid.origin_x_m + (np.arange(grid.columns) + 0.5) * grid.cell_m
-    y = grid.origin_y_m + (np.arange(grid.rows) + 0.5) * grid.cell_m
-    along_x = np.exp(-0.5 * ((x[None] - inside[:, :1]) / sigma_m) ** 2)
-    along_y = np.exp(-0.5 * ((y[None] - inside[:, 1:]) / sigma_m) ** 2)
-    along_x /= along_x.sum(axis=1, keepdims=True)
-    along_y /= along_y.sum(axis=1, keepdims=True)
-    density: Floats = np.einsum("nr,nc->rc", along_y, along_x).astype(np.float32)
-    return density
