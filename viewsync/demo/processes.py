@@ -11,9 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from viewsync.closing import Closing
 from viewsync.errors import InternalError, UserError
 
 _FIRST_RESTART_S, _LAST_RESTART_S = 0.5, 5.0
@@ -27,10 +26,17 @@ _FALSE_STARTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A `viewsync` command line (without `viewsync`) under a name for the table and its log."""
+    """A `viewsync` command line (without `viewsync`) under a name for the table and its log.
+
+    module: what is run instead of `viewsync`; namespace: descriptor of the network namespace to run in, -1:
+    this one; descriptors: further ones that it inherits.
+    """
 
     name: str
     arguments: tuple[str, ...]
+    module: str = "viewsync"
+    namespace: int = -1
+    descriptors: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -43,9 +49,10 @@ class _Running:
     wait_s: float = _FIRST_RESTART_S
     restarts: int = 0
     false_starts: int = 0
+    held: bool = False
 
 
-class Supervisor:
+class Supervisor(Closing):
     """Keeps programs running until closed. Times are seconds of a monotonic clock.
 
     Their standard error goes to one file each in the folder `logs`. Each is in a process group of its own, so
@@ -84,11 +91,25 @@ class Supervisor:
                 code = running.process.poll()
                 if code is not None:
                     events.append(self._ended(running, code, now_s))
-            elif now_s >= running.due_s:
+            elif now_s >= running.due_s and not running.held:
                 running.restarts += 1
                 self._start(running, now_s)
                 events.append(f"{running.program.name} started again")
         return events
+
+    def hold(self, name: str) -> None:
+        """Kill a program, as a cut cable would, and let it lie until `release`."""
+        for running in self._all:
+            if running.program.name == name and not running.held:
+                running.held = True
+                if running.process is not None:
+                    running.process.kill()
+
+    def release(self, name: str) -> None:
+        """Let a program that was held be started again, at the next `poll`."""
+        for running in self._all:
+            if running.program.name == name:
+                running.held = False
 
     def close(self) -> None:
         """End them all: politely, and after two seconds not."""
@@ -106,22 +127,18 @@ class Supervisor:
         for running in self._all:
             running.process = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _start(self, running: _Running, now_s: float) -> None:
+        program = running.program
+        child = ("viewsync.demo.child", str(os.getpid()), str(program.namespace), program.module)
+        inherited = (program.namespace, *program.descriptors)
         with running.log.open("ab") as log:
             running.process = subprocess.Popen(
-                [sys.executable, "-m", "viewsync.demo.child", str(os.getpid()), *running.program.arguments],
+                [sys.executable, "-m", *child, *program.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 process_group=0,
+                pass_fds=[descriptor for descriptor in inherited if descriptor >= 0],
             )
         running.started_s = now_s
 
