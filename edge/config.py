@@ -12,9 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from viewsync.config import Section
-
-Endpoint = Annotated[str, StringConstraints(pattern=r"^(tcp|ipc)://.+$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+from viewsync.sections import Endpoint, HealthSection, Name
 
 
 class SourceSection(Section):
@@ -84,15 +82,6 @@ class EncoderSection(Section):
     provider: Literal["cpu", "cuda"] = "cpu"
     # Threads of the encoder.
     threads: int = Field(default=1, ge=1, le=256)
-
-
-class HealthSection(Section):
-    """Prometheus metrics and /healthz over HTTP."""
-
-    # Address to listen on.
-    host: str = "127.0.0.1"
-    # Port; none: no HTTP server; 0: any free port, logged.
-    port: int | None = Field(default=None, ge=0, le=65535)
 
 
 class EdgeConfig(Section):

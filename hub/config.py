@@ -6,9 +6,9 @@ never these models.
 
 import logging
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from hub.buffer import BufferRules
 from hub.reference import Policy
@@ -16,13 +16,10 @@ from viewsync.bundle import Bundle
 from viewsync.config import Section
 from viewsync.endpoints import is_loopback
 from viewsync.errors import ConfigError
+from viewsync.sections import Endpoint, HealthSection, Name
 from viewsync.units import MS_NS, SECOND_NS
 
 _log = logging.getLogger(__name__)
-
-
-Endpoint = Annotated[str, StringConstraints(pattern=r"^(tcp|ipc)://.+$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 class ModelSection(Section):
@@ -93,15 +90,6 @@ class OutputsSection(Section):
 
     # PUB socket for subscribers.
     bind: Endpoint = "tcp://127.0.0.1:5556"
-
-
-class HealthSection(Section):
-    """Prometheus metrics and /healthz over HTTP."""
-
-    # Address to listen on.
-    host: str = "127.0.0.1"
-    # Port; none: no HTTP server; 0: any free port, logged.
-    port: int | None = Field(default=None, ge=0, le=65535)
 
 
 class HubConfig(Section):

@@ -16,12 +16,12 @@ import math
 import re
 import time
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from viewsync.closing import Closing
 from viewsync.errors import UserError
 from viewsync.keys import ClientKeys
 from viewsync.packing import MAX_MESSAGE_BYTES
@@ -42,7 +42,7 @@ _REDIAL_REFUSED_S: Final = 0.5
 _REDIAL_LOST_S: Final = 5.0
 
 
-class Subscriber:
+class Subscriber(Closing):
     """A subscription to one hub's predictions. Not thread-safe: use it from one thread.
 
     `received` and `lost` count predictions: a gap in `seq` within a hub's session is a loss. `connected`
@@ -126,14 +126,6 @@ class Subscriber:
             self._monitor.close(linger=0)
             self._socket.close(linger=0)
             self._context.term()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _take(self) -> Prediction | Status:
         message = self._count(decode_prediction(self._socket.recv()))

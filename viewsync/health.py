@@ -6,11 +6,11 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from viewsync.closing import Closing
 from viewsync.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ _MOST_AT_ONCE = 8
 Health = Callable[[], tuple[bool, Mapping[str, Any]]]
 
 
-class HealthServer:
+class HealthServer(Closing):
     """`GET /metrics` (Prometheus text) and `GET /healthz` (JSON; 200 healthy, 503 not).
 
     host, port: where to listen; port 0 takes any free port, told by `port`. healthy: called for each
@@ -52,14 +52,6 @@ class HealthServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(_TIMEOUT_S)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _Server(ThreadingHTTPServer):

@@ -1,6 +1,5 @@
 """What edge tests share."""
 
-import importlib.util
 import os
 import threading
 import time
@@ -27,31 +26,22 @@ CLIP = "ingest-clips/one-by-one-person-detection.mp4"
 now = SteadyClock(time.time_ns, time.monotonic_ns)
 
 
-def _support(name: str) -> ModuleType:
-    path = Path(__file__).parents[1] / "support" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"tests_support_{name}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
-def video() -> ModuleType:
+def video(support: Callable[[str], ModuleType]) -> ModuleType:
     """tests/support/video.py: pictures through real encoders."""
-    return _support("video")
+    return support("video")
 
 
 @pytest.fixture(scope="session")
-def peers() -> ModuleType:
+def peers(support: Callable[[str], ModuleType]) -> ModuleType:
     """tests/support/peers.py: a hub that is a real ROUTER, and a slow link to it."""
-    return _support("peers")
+    return support("peers")
 
 
 @pytest.fixture(scope="session")
-def rtsp() -> ModuleType:
+def rtsp(support: Callable[[str], ModuleType]) -> ModuleType:
     """tests/support/rtsp.py: a real RTSP server, independent readers, and a camera that pushes."""
-    return _support("rtsp")
+    return support("rtsp")
 
 
 @pytest.fixture

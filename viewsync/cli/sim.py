@@ -2,17 +2,15 @@
 
 import dataclasses
 import json
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from viewsync.cli.crowds import crowd_range, make_missing
 from viewsync.cli.sim_pets2009 import command as pets2009_command
-from viewsync.cli.stop import stopping
+from viewsync.cli.sim_world import site_camera, uplink, watch, world
+from viewsync.cli.stop import default_signals, stopping
 
 
 @click.group(name="sim")
@@ -33,23 +31,8 @@ def _clock_steps(
     return tuple(sorted(steps))
 
 
-@contextmanager
-def _default_signals() -> Iterator[None]:
-    """The system's own handling of SIGINT and SIGTERM: they end the process.
-
-    PyAV holds the interpreter lock during the RTSP handshake, so with a reader that froze no Python code of
-    ours could run to stop. There is nothing to clean up then; the system closes the connection.
-    """
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    ours = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in ours.items():
-            signal.signal(number, handler)
-
-
-command.add_command(pets2009_command)
+for sub_command in (pets2009_command, world, site_camera, uplink, watch):
+    command.add_command(sub_command)
 
 
 @command.command()
@@ -109,6 +92,12 @@ command.add_command(pets2009_command)
     multiple=True,
     help="At a time (s), set the camera's clock by so much (s); may be repeated.",
 )
+@click.option(
+    "--crowd-state",
+    "state_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep the crowd's state in this file: a camera that is started again goes on from there.",
+)
 @click.option("--url", required=True, help="Where the reader listens, or with --server, where to serve.")
 @click.option("--server", is_flag=True, help="Be an RTSP server that readers pull from (needs GStreamer).")
 def camera(
@@ -124,6 +113,7 @@ def camera(
     offset_s: float,
     drift_ppm: float,
     steps: tuple[tuple[float, float], ...],
+    state_file: Path | None,
     url: str,
     server: bool,
 ) -> None:
@@ -136,6 +126,7 @@ def camera(
     from viewsync.sim import pets2009
     from viewsync.sim.camera_clock import CameraClock, FrameSchedule
     from viewsync.sim.crowd import Crowd
+    from viewsync.sim.kept_crowd import KeptCrowd
     from viewsync.sim.live import RtspPush, SimulatedCamera
     from viewsync.sim.render import Renderer
     from viewsync.sim.rtsp_server import RtspServed
@@ -153,9 +144,11 @@ def camera(
     except ValueError as error:
         raise ConfigError(f"{error}; correct the option") from error
     renderer = Renderer(place, view, seed)
-    crowd: Crowd | TrackCrowd
+    crowd: Crowd | KeptCrowd | TrackCrowd
     if tracks is None:
         crowd = Crowd(place.walk_area, people, seed, place.obstacles)
+        if state_file is not None:
+            crowd = KeptCrowd(crowd, state_file)
     else:
         crowd = TrackCrowd(pets2009.tracks(pets2009.data_folder(), tracks), seed)
     lens = renderer.camera
@@ -168,7 +161,7 @@ def camera(
         schedule,
         epoch_ns,
         stream,
-        _default_signals,
+        default_signals,
     ).run(stop)
 
 

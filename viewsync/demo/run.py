@@ -232,6 +232,9 @@ class Demo:
         ]
         if self.settings.tracks is not None:
             arguments += ("--tracks", self.settings.tracks)
+        else:
+            # Its own: after a restart the crowd need not be played from the demo's beginning.
+            arguments += ("--crowd-state", str(folder / f"crowd-{plan.view}.json"))
         if self.settings.server:
             arguments.append("--server")
         return Program(f"camera-{plan.view}", tuple(arguments))

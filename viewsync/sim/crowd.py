@@ -8,8 +8,9 @@ rate, sees the same people. Same seed, same people, same paths, whatever the ord
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,17 @@ class CrowdState:
     heading: Floats
     speed: Floats
     phase: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class CrowdMoment:
+    """All that decides how a crowd goes on after `step` steps: what moves, by name (N,) or (N, 2), and the
+    state of its random numbers.
+    """
+
+    step: int
+    moving: Mapping[str, Floats]
+    randomness: Mapping[str, Any]
 
 
 # Clothes of a northern winter: mostly dark, mostly neutral, so that many people look alike on purpose.
@@ -96,6 +108,9 @@ def make_appearance(people: int, rng: np.random.Generator) -> Appearance:
     )
 
 
+_MOVING = ("xy", "velocity", "goal", "resting", "blocked", "heading", "phase")
+
+
 class Crowd:
     """`people` walkers in the rectangle `area`, (x0, y0, x1, y1) m, among round `obstacles` (x, y, radius).
 
@@ -113,6 +128,7 @@ class Crowd:
         if people < 1:
             raise ValueError(f"a crowd needs at least one person, got {people}")
         self.people = people
+        self.facts = {"area": area, "people": people, "seed": seed, "obstacles": obstacles}
         self._area = area
         self._rng = np.random.default_rng([seed, 0x63726F77])
         self._obstacles = np.array(obstacles, dtype=np.float64).reshape(-1, 3)
@@ -135,6 +151,30 @@ class Crowd:
         for _ in range(80):  # let groups form and overlaps dissolve before time zero
             self._advance()
         self._step = 0
+        self._remember()
+
+    def moment(self) -> CrowdMoment:
+        """As far as the crowd has been played."""
+        moving = {name: getattr(self, f"_{name}").copy() for name in _MOVING}
+        return CrowdMoment(self._step, moving, self._rng.bit_generator.state)
+
+    def resume(self, moment: CrowdMoment) -> None:
+        """Go on from `moment` of this very crowd, instead of playing up to it; what was before is forgotten.
+
+        Raises ValueError for what cannot be a moment of it.
+        """
+        for name in _MOVING:
+            ours, theirs = getattr(self, f"_{name}"), moment.moving.get(name)
+            if theirs is None or theirs.shape != ours.shape or not np.isfinite(theirs).all():
+                raise ValueError(f"{name} is not {ours.shape} finite numbers")
+        try:
+            self._rng.bit_generator.state = moment.randomness
+        except (TypeError, KeyError, OverflowError) as error:
+            raise ValueError(f"randomness: {error!r}") from error
+        for name in _MOVING:
+            setattr(self, f"_{name}", moment.moving[name].copy())
+        self._step = moment.step
+        self._history.clear()
         self._remember()
 
     @property
