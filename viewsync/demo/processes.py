@@ -16,7 +16,7 @@ from viewsync.closing import Closing
 from viewsync.errors import InternalError, UserError
 
 _FIRST_RESTART_S, _LAST_RESTART_S = 0.5, 5.0
-# A program that ran this long had started well; on a busy machine one may take half of it to say that it cannot.
+# A program that ran this long had started well. On a busy machine one may take half of it to say no.
 _SETTLED_S = 30.0
 _END_S = 2.0
 _USERS_MISTAKE = 2
