@@ -10,6 +10,8 @@ import os
 import signal
 import threading
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 @functools.cache
@@ -40,3 +42,19 @@ def stopping() -> threading.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
     return stop
+
+
+@contextmanager
+def default_signals() -> Iterator[None]:
+    """The system's own handling of SIGINT and SIGTERM: they end the process.
+
+    PyAV holds the interpreter lock during the RTSP handshake, so with a reader that froze no Python code of
+    ours could run to stop. There is nothing to clean up then; the system closes the connection.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    ours = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
