@@ -66,6 +66,17 @@ _BY_NUMBER = {
 }
 
 
+_DEVICE_BY_NUMBER = {
+    errno.ENOTTY: "it is no camera; give /dev/video…",
+    errno.ENODEV: "it is no camera that takes pictures, or was unplugged; try another /dev/video…",
+    errno.ENXIO: "there is no camera behind it; plug it in, or try another /dev/video…",
+    errno.EINVAL: "the camera refuses what is asked of it; leave out source.device_size, device_format "
+    "and device_rate_hz, or give what `v4l2-ctl --list-formats-ext` lists",
+    errno.EACCES: "reading it is not permitted; add this user to the group that may (often `video`)",
+    errno.EPERM: "reading it is not permitted; let the container have the device",
+}
+
+
 def explain(address: str, error: Exception | None) -> str:
     """One line for a source that failed, without its password. error None: the stream just ended."""
     where = redact(address)
@@ -73,13 +84,15 @@ def explain(address: str, error: Exception | None) -> str:
         return f"{where}: the stream ended"
     if isinstance(error, SourceError):
         return f"{where}: {redact(str(error))}"
+    number = getattr(error, "errno", None)
+    if address.startswith("/dev/") and number in _DEVICE_BY_NUMBER:
+        return f"{where}: {_DEVICE_BY_NUMBER[number]}"
     for kind, advice in _ADVICE:
         if isinstance(error, kind):
             return f"{where}: {advice}"
     if not is_foreseen(error):
         said = redact(" ".join(f"{type(error).__name__}: {error}".split()))
         return f"{where}: reading it failed in a way that nobody foresaw ({said}); please report this"
-    number = getattr(error, "errno", None)
     if number in _BY_NUMBER:
         return f"{where}: {_BY_NUMBER[number]}"
     text = getattr(error, "strerror", None) or str(error)

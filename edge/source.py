@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
 from edge.backoff import Backoff
 from edge.camera import CameraSource
@@ -56,6 +57,7 @@ def open_source(
     """
     scheme, separator, _ = settings.url.partition("://")
     if separator and scheme in ("rtsp", "rtsps"):
+        _check_host(settings.url)
         if settings.listen and scheme != "rtsp":
             raise ConfigError(
                 "source.listen: a pushed stream is taken at an rtsp:// address only; change source.url"
@@ -82,6 +84,19 @@ def open_source(
             f"source.url: there is no {path}; give rtsp://…, a video file, a folder of images, or /dev/video…"
         )
     return PacedSource(view, path, play, settings.loop, rate_hz, counts, now)
+
+
+def _check_host(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        well = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        well = False
+    if not well:
+        raise ConfigError(
+            f"source.url: {redact(url)} has no host, or no port from 1 to 65535; give "
+            "rtsp://user:password@host:554/path, with %40 for @, %2F for / and %3A for : in the password"
+        )
 
 
 def _camera(

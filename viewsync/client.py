@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -22,6 +21,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from viewsync.closing import Closing
+from viewsync.endpoints import port_of
 from viewsync.errors import UserError
 from viewsync.keys import ClientKeys
 from viewsync.packing import MAX_MESSAGE_BYTES
@@ -56,8 +56,7 @@ class Subscriber(Closing):
         newest_only: what waits is skipped (and counted as `skipped`) except for the newest. Raises
         UserError for an unusable endpoint.
         """
-        port = re.fullmatch(r"tcp://.+:(\d+)", endpoint)
-        if endpoint.startswith("tcp:") and not (port and 1 <= int(port[1]) <= 65_535):
+        if endpoint.startswith("tcp:") and not port_of(endpoint):
             raise UserError(_bad_endpoint(endpoint, "it has no port from 1 to 65535"))
         self.endpoint = endpoint
         self.received = 0

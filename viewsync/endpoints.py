@@ -1,6 +1,9 @@
 """What an address of libzmq says by itself."""
 
 import ipaddress
+import re
+
+_TCP = re.compile(r"tcp://.+:(\*|\d{1,5})")
 
 
 def is_loopback(endpoint: str) -> bool:
@@ -15,3 +18,12 @@ def is_loopback(endpoint: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def port_of(endpoint: str) -> int | None:
+    """The port of a tcp endpoint; 0: any free one (`*`); None: it names none, or one above 65535 (which libzmq
+    would take for another one).
+    """
+    found = _TCP.fullmatch(endpoint)
+    port = 0 if found is None or found[1] == "*" else int(found[1])
+    return None if found is None or port > 65_535 else port

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from viewsync.config import Section
+from viewsync.endpoints import port_of
 
-Endpoint = Annotated[str, StringConstraints(pattern=r"^(tcp|ipc)://.+$")]
+
+def _with_port(endpoint: str) -> str:
+    if endpoint.startswith("tcp://") and port_of(endpoint) is None:
+        raise ValueError("it has no port from 1 to 65535; give an address such as tcp://127.0.0.1:5555")
+    return endpoint
+
+
+Endpoint = Annotated[str, StringConstraints(pattern=r"^(tcp|ipc)://.+$"), AfterValidator(_with_port)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 

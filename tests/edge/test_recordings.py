@@ -1,5 +1,7 @@
 """Files, folders and devices as sources."""
 
+import errno
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge.addresses import explain
 from viewsync.clock import SteadyClock
 from viewsync.errors import ConfigError, SourceError
 from viewsync.units import SECOND_NS
@@ -79,3 +82,20 @@ def test_a_device_that_is_not_there_is_waited_for(
 ) -> None:
     watch("/dev/video97")
     eventually(lambda: "/dev/video97: it is not there" in caplog.text)
+    watch("/dev/null")
+    eventually(lambda: "/dev/null: it is no camera; give /dev/video" in caplog.text)
+
+
+@pytest.mark.parametrize("number", [errno.ENODEV, errno.ENXIO, errno.EINVAL, errno.EACCES, errno.EBUSY])
+def test_what_a_device_may_answer_is_told_with_what_to_do(number: int) -> None:
+    said = explain("/dev/video0", OSError(number, os.strerror(number)))
+    assert said.startswith("/dev/video0: ") and "; " in said and os.strerror(number) not in said
+
+
+@pytest.mark.parametrize(
+    "url", ["rtsp://", "rtsp:///path", "rtsp://a:s3cret@h:99999/x", "rtsp://a:s3/cret@h/x"]
+)
+def test_an_address_that_cannot_be_is_not_tried_for_ever(url: str, watch: Watch) -> None:
+    with pytest.raises(ConfigError, match="no host, or no port") as caught:
+        watch(url)
+    assert "s3" not in str(caught.value)

@@ -108,6 +108,13 @@ def test_off_loopback_there_is_no_hub_without_keys(endpoint: str, loopback: bool
     assert not uses_curve(SecuritySection(curve="off", **keys), (endpoint,))
 
 
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1", "tcp://127.0.0.1:99999", "tcp://*:x", "tcp://:"])
+def test_an_address_without_a_possible_port_is_no_address(endpoint: str) -> None:
+    with pytest.raises(ValueError, match="no port from 1 to 65535"):
+        HubConfig(bundle=Path("b"), bind=endpoint)
+    assert HubConfig(bundle=Path("b"), bind="tcp://127.0.0.1:*").bind
+
+
 @pytest.mark.parametrize("given", [{"curve": "on"}, {"keys": Path("k")}, {"allow": Path("a")}])
 def test_half_of_the_keys_are_no_keys(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="viewsync keys"):
