@@ -1,11 +1,13 @@
-"""`python -m viewsync.lab.link.netem PROFILE VIEWS VIEW WAY EPOCH_NS DEVICE`: Linux's netem on one device.
+"""`python -m viewsync.lab.link.netem PROFILE VIEWS VIEW WAY EPOCH_NS DEVICE STARTED`.
 
-WAY: up or down, whichever leaves through DEVICE. Sets the rule, changes it where an outage begins and ends,
+Linux's netem on one device. WAY: up or down, whichever leaves through DEVICE; STARTED: descriptor of an
+eventfd that is told when it works. Sets the rule, changes it where an outage begins and ends,
 and takes it away when told to stop. Needs CAP_NET_ADMIN in the device's namespace.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -54,7 +56,7 @@ def changes(direction: Direction) -> Iterator[tuple[float, bool]]:
 
 
 def main() -> None:
-    profile, views, view, way, epoch_ns, device = sys.argv[1:]
+    profile, views, view, way, epoch_ns, device, started = sys.argv[1:]
     section = load_profile(profile).of_views(views.split(","))[view]
     direction: Direction = getattr(section, way)
     stop = threading.Event()
@@ -65,6 +67,7 @@ def main() -> None:
         "tc", "qdisc", "replace", "dev", device, "root", *rule(direction, direction.is_out(max(0.0, at_s)))
     )
     try:
+        os.eventfd_write(int(started), 1)
         for edge_s, out in changes(direction):
             wait_s = (int(epoch_ns) - time.time_ns()) / SECOND_NS + edge_s
             if wait_s > 0 and stop.wait(wait_s):

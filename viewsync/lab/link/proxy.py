@@ -11,12 +11,14 @@ One thread, one `select`. State: `_ways`, by the socket that each reads from.
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 import logging
 import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,29 +36,93 @@ HEADER_BYTES: Final = 52
 # Linux's bounds for a retransmission's wait.
 _SHORTEST_NS: Final = 200 * MS_NS
 _LONGEST_NS: Final = 120 * SECOND_NS
+_HOPELESS_NS: Final = 900 * SECOND_NS
 # Segments held back at most, of a queue that has more room; beyond, the sender's own buffer fills up.
 _HELD: Final = 512
-# A connection that could not get through for so long is broken.
-_HOPELESS_NS: Final = 900 * SECOND_NS
 _LOOK_FOR_STOP_S: Final = 0.2
 
 
 @dataclass(slots=True, eq=False)
+class _Segment:
+    """Data under way. out_ns: when it comes out; None: it was lost, and is sent again at `again_ns`."""
+
+    data: bytes
+    again_ns: int
+    wait_ns: int
+    out_ns: int | None = None
+
+
+@dataclass(slots=True, eq=False)
 class _Way:
-    """One direction of one connection: what waits until when, and what is due but not yet taken."""
+    """One direction of one connection: what is under way, in order, and what is due but not yet taken."""
 
     source: socket.socket
     sink: socket.socket
     link: Link
     room: int
     not_before_ns: int
-    waiting: deque[tuple[int, bytes]] = field(default_factory=deque)
+    waiting: deque[_Segment] = field(default_factory=deque)
+    lost: list[_Segment] = field(default_factory=list)
     unsent: bytes = b""
     ended: bool = False
 
     @property
     def reads(self) -> bool:
         return not self.ended and len(self.waiting) < self.room
+
+    @property
+    def due_ns(self) -> int | None:
+        """When there is something to do."""
+        times = [segment.again_ns for segment in self.lost]
+        if self.waiting and not self.unsent and self.waiting[0].out_ns is not None:
+            times.append(self.waiting[0].out_ns)
+        return min(times, default=None)
+
+    def transmit(self, segment: _Segment, zero_ns: int) -> None:
+        """Send a segment when it is time to."""
+        at_ns = segment.again_ns - zero_ns
+        out_ns = self.link.departures(at_ns, len(segment.data) + HEADER_BYTES)
+        if out_ns is None:
+            segment.again_ns += segment.wait_ns
+            segment.wait_ns = longer_ns(segment.wait_ns)
+        else:
+            segment.out_ns = out_ns + zero_ns
+
+
+def arrivals(link: Link, sent_ns: Sequence[int], size: int, wait_ns: int) -> list[int]:
+    """When packets of a stream, each sent first at its time, are there, in order: as the relay has it.
+
+    wait_ns: until the first retransmission. What a quarter of an hour does not suffice for counts as there
+    then.
+    """
+    out = [0] * len(sent_ns)
+    tries = [(at_ns, number, wait_ns) for number, at_ns in enumerate(sent_ns)]
+    while tries:
+        at_ns, number, wait_ns = heapq.heappop(tries)
+        out_ns = link.departures(at_ns, size + HEADER_BYTES)
+        if out_ns is None and at_ns > sent_ns[number] + _HOPELESS_NS:
+            out[number] = at_ns
+        elif out_ns is None:
+            heapq.heappush(tries, (at_ns + wait_ns, number, longer_ns(wait_ns)))
+        else:
+            out[number] = out_ns
+    return list(itertools.accumulate(out, max))
+
+
+def longer_ns(wait_ns: int) -> int:
+    """The wait after the next loss of the same packet."""
+    return min(max(2 * wait_ns, _SHORTEST_NS), _LONGEST_NS)
+
+
+def first_wait_ns(section: ViewSection) -> int:
+    """Until a loss is noticed by what comes after it: a round trip and a quarter."""
+    trip = trip_ns(section)
+    return trip + trip // 4 + MS_NS
+
+
+def trip_ns(section: ViewSection) -> int:
+    """A round trip over a view's link, by its mean delays."""
+    return round((section.up.delay_ms + section.down.delay_ms) * MS_NS)
 
 
 class Proxy:
@@ -84,7 +150,7 @@ class Proxy:
         self._links = links
         # Half of the queue: what a TCP that meets losses at its end would leave in it.
         self._rooms = [min(_HELD, way.queue_packets // 2 + 1) for way in (section.up, section.down)]
-        self._trip_ns = round((section.up.delay_ms + section.down.delay_ms) * MS_NS)
+        self._trip_ns, self._wait_ns = trip_ns(section), first_wait_ns(section)
         self._zero_ns = zero_ns
         self._ways: dict[socket.socket, _Way] = {}
         self._complained = False
@@ -108,7 +174,7 @@ class Proxy:
         ways = self._ways.values()
         readers = [self._listener, *(way.source for way in ways if way.reads)]
         writers = {way.sink: way for way in ways if way.unsent}
-        due_ns = min((way.waiting[0][0] for way in ways if way.waiting and not way.unsent), default=None)
+        due_ns = min((due for way in ways if (due := way.due_ns) is not None), default=None)
         wait_s = _LOOK_FOR_STOP_S
         if due_ns is not None:
             wait_s = min(wait_s, max(0.0, (due_ns - time.monotonic_ns()) * 1e-9))
@@ -120,10 +186,19 @@ class Proxy:
                 self._read(way)
         for sink in writable:
             self._write(writers[sink])
-        now_ns = time.monotonic_ns()
         for way in list(self._ways.values()):
-            while way.waiting and way.waiting[0][0] <= now_ns and not way.unsent:
-                self._deliver(way, way.waiting.popleft()[1])
+            self._serve(way, time.monotonic_ns())
+
+    def _serve(self, way: _Way, now_ns: int) -> None:
+        """Send again what was lost, and hand over what is there."""
+        for segment in [segment for segment in way.lost if segment.again_ns <= now_ns]:
+            way.transmit(segment, self._zero_ns)
+        way.lost = [segment for segment in way.lost if segment.out_ns is None]
+        while way.waiting and not way.unsent:
+            out_ns = way.waiting[0].out_ns
+            if out_ns is None or out_ns > now_ns:
+                break
+            self._deliver(way, way.waiting.popleft().data)
 
     def _accept(self) -> None:
         near, _ = self._listener.accept()
@@ -137,30 +212,13 @@ class Proxy:
             return
         self._complained = False
         up, down = self._links
-        now_ns = time.monotonic_ns()
-        # As SYN and its answer would, for which the listening system does not wait.
-        there_ns = self._arrival(up, now_ns, 0)
-        open_ns = None if there_ns is None else self._arrival(down, there_ns, 0)
-        if open_ns is None:
-            near.close()
-            far.close()
-            return
+        # As SYN and its answer would take, for which the listening system does not wait.
+        open_ns = time.monotonic_ns() + self._trip_ns
         rooms = self._rooms
         for source, sink, link, room in ((near, far, up, rooms[0]), (far, near, down, rooms[1])):
             source.setblocking(False)
             source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._ways[source] = _Way(source, sink, link, room, open_ns)
-
-    def _arrival(self, link: Link, sent_ns: int, size: int) -> int | None:
-        """When data sent now is there, however often it has to be sent; None: it is hopeless."""
-        first_ns, wait_ns = sent_ns, self._trip_ns + self._trip_ns // 4 + MS_NS
-        while sent_ns - first_ns < _HOPELESS_NS:
-            out_ns = link.departures(sent_ns - self._zero_ns, size + HEADER_BYTES)
-            if out_ns is not None:
-                return out_ns + self._zero_ns
-            sent_ns += wait_ns
-            wait_ns = min(max(2 * wait_ns, _SHORTEST_NS), _LONGEST_NS)
-        return None
 
     def _read(self, way: _Way) -> None:
         try:
@@ -171,14 +229,11 @@ class Proxy:
             self._drop(way)
             return
         way.ended = not data
-        sent_ns = max(time.monotonic_ns(), way.not_before_ns)
-        out_ns = self._arrival(way.link, sent_ns, len(data))
-        if out_ns is None:
-            self._drop(way)
-            return
-        if way.waiting:
-            out_ns = max(out_ns, way.waiting[-1][0])
-        way.waiting.append((out_ns, data))
+        segment = _Segment(data, max(time.monotonic_ns(), way.not_before_ns), self._wait_ns)
+        way.waiting.append(segment)
+        way.transmit(segment, self._zero_ns)
+        if segment.out_ns is None:
+            way.lost.append(segment)
 
     def _deliver(self, way: _Way, data: bytes) -> None:
         if data:
@@ -206,5 +261,6 @@ class Proxy:
             other = self._ways.pop(end, None)
             if other is not None:
                 other.waiting.clear()
+                other.lost.clear()
                 other.unsent = b""
             end.close()

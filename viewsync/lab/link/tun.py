@@ -1,8 +1,10 @@
-"""`python -m viewsync.lab.link.tun PROFILE VIEWS VIEW EPOCH_NS AGENT HUB`: one view's user-space link.
+"""`python -m viewsync.lab.link.tun PROFILE VIEWS VIEW EPOCH_NS AGENT HUB STARTED`.
 
-VIEWS: the bundle's, with commas; AGENT, HUB: descriptors of the TUN devices at both ends. Runs until killed.
+One view's user-space link. VIEWS: the bundle's, with commas; AGENT, HUB: descriptors of the TUN devices at
+both ends; STARTED: of an eventfd that is told when it works. Runs until killed.
 """
 
+import os
 import sys
 
 from viewsync.lab.link.pump import Route, pump, zero_ns
@@ -11,8 +13,9 @@ from viewsync.lab.timeline import links
 
 
 def main() -> None:
-    profile, views, view, epoch_ns, agent, hub = sys.argv[1:]
+    profile, views, view, epoch_ns, agent, hub, started = sys.argv[1:]
     up, down = links(load_profile(profile), views.split(","))[view]
+    os.eventfd_write(int(started), 1)
     pump([Route(int(agent), int(hub), up), Route(int(hub), int(agent), down)], zero_ns(int(epoch_ns)))
 
 
