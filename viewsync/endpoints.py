@@ -21,8 +21,8 @@ def is_loopback(endpoint: str) -> bool:
 
 
 def port_of(endpoint: str) -> int | None:
-    """The port of a tcp endpoint; 0: any free one (`*`); None: it names none, or one above 65535 (which libzmq
-    would take for another one).
+    """The port of a tcp endpoint; 0: any free one (`*`); None: it names none, or one above 65535, for which
+    libzmq would take another.
     """
     found = _TCP.fullmatch(endpoint)
     port = 0 if found is None or found[1] == "*" else int(found[1])
