@@ -31,7 +31,8 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 _NAME = re.compile(NAME_PATTERN)
 
 
-def _checked_name(what: str, name: object) -> str:
+def checked_name(what: str, name: object) -> str:
+    """`name`, if it is usable as the name of a `what`. CalibError says what is."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise CalibError(
             f"{what} name {name!r} is not usable: take 1 to 64 letters, digits, _ . or -, no sign first "
@@ -50,7 +51,7 @@ def _checked_occluders(
     camera = cameras[view]
     checked = {}
     for name, corners in polygons.items():
-        what = f"occluder {_checked_name('occluder', name)} of camera {view}"
+        what = f"occluder {checked_name('occluder', name)} of camera {view}"
         polygon = checked_polygon(what, corners, "pixels")
         size = np.array([camera.width, camera.height])
         if (polygon < -0.5 - _OUTSIDE_PX).any() or (polygon > size - 0.5 + _OUTSIDE_PX).any():
@@ -81,12 +82,12 @@ class Scene:
     occluders: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _checked_name("scene", self.name)
+        checked_name("scene", self.name)
         if not self.cameras:
             raise CalibError(f"scene {self.name} has no cameras: give at least one")
-        cameras = {_checked_name("camera", name): camera for name, camera in self.cameras.items()}
+        cameras = {checked_name("camera", name): camera for name, camera in self.cameras.items()}
         zones = {
-            _checked_name("zone", name): checked_polygon(f"zone {name}", corners, "metres")
+            checked_name("zone", name): checked_polygon(f"zone {name}", corners, "metres")
             for name, corners in self.zones.items()
         }
         if self.region is not None:

@@ -15,6 +15,8 @@ class _Entry(NamedTuple):
 COMMANDS = {
     "import": _Entry("viewsync.cli.calib.importing", "Make a scene.yaml of calibration files of any format."),
     "export": _Entry("viewsync.cli.calib.exporting", "Write a scene's cameras in another program's format."),
+    "check": _Entry("viewsync.cli.calib.check", "Find what is suspicious about a scene, and draw it."),
+    "serve": _Entry("viewsync.cli.calib.serve", "Look at a calibration, and work on it, in a browser."),
 }
 
 
