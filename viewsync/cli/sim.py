@@ -9,6 +9,8 @@ import click
 
 from viewsync.cli.crowds import crowd_range, make_missing
 from viewsync.cli.sim_pets2009 import command as pets2009_command
+from viewsync.cli.sim_site import link, up
+from viewsync.cli.sim_sweep import sweep
 from viewsync.cli.sim_world import site_camera, uplink, watch, world
 from viewsync.cli.stop import default_signals, stopping
 
@@ -31,7 +33,7 @@ def _clock_steps(
     return tuple(sorted(steps))
 
 
-for sub_command in (pets2009_command, world, site_camera, uplink, watch):
+for sub_command in (pets2009_command, world, site_camera, uplink, watch, link, up, sweep):
     command.add_command(sub_command)
 
 
