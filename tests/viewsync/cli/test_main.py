@@ -202,7 +202,7 @@ print("stopped", flush=True)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_sets_the_event_that_loops_wait_on(number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", STOPS.format(then="stop.wait()")], stdout=subprocess.PIPE, text=True
@@ -212,6 +212,19 @@ def test_a_signal_sets_the_event_that_loops_wait_on(number: signal.Signals) -> N
         process.send_signal(number)
         assert process.communicate(timeout=30)[0] == "stopped\n"
         assert process.returncode == 0
+
+
+def test_what_nohup_started_goes_on_without_its_terminal() -> None:
+    with subprocess.Popen(
+        ["nohup", sys.executable, "-c", STOPS.format(then="print(stop.wait(1.0), flush=True); stop.wait()")],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "False\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=30)[0] == "stopped\n"
 
 
 def test_a_second_signal_ends_what_does_not_stop() -> None:
