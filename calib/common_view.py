@@ -30,8 +30,8 @@ def common_ground(cameras: Mapping[str, Camera]) -> GroundGrid:
     """The rectangle of ground z = 0, along the axes, that the cameras see best together.
 
     A place is worth the mean, over all cameras, of how large a person there is in the picture (a share of
-    its height, at most 1/5; 0 where the feet are not seen), less 1/24; only that loss unless two cameras see it
-    (one, if there is only one). The rectangle is the one with the greatest sum. Raises CalibError where no two
+    its height, at most 1/5; 0 where the feet are not seen), or 0 unless two cameras see it (one, if there is
+    only one); less 1/24. The rectangle is the one with the greatest sum. Raises CalibError where no two
     cameras see the same ground.
     """
     low, high = _extent(cameras)
@@ -60,20 +60,19 @@ def grid_over(x_m: float, y_m: float, width_m: float, height_m: float) -> Ground
     """
     if not all(map(math.isfinite, (x_m, y_m, width_m, height_m))) or min(width_m, height_m) <= 0:
         raise CalibError(
-            f"ground {x_m:g},{y_m:g},{width_m:g},{height_m:g} is no rectangle: give x,y,width,height in metres"
+            f"ground {x_m:g},{y_m:g},{width_m:g},{height_m:g} is no rectangle: give x,y,width,height, m"
         )
     longest = max(width_m, height_m)
     cell = next((size for size in _CELLS_M if longest / size <= _MOST_CELLS), longest / _MOST_CELLS)
 
-    def count(length: float) -> int:
+    def along(start: float, length: float) -> tuple[float, int]:
         # Apart from rounding: 12 m are 48 cells of 0.25 m, not 49.
-        return _MULTIPLE * max(1, math.ceil(length / cell / _MULTIPLE - 1e-6))
+        first = math.floor(start / cell + 1e-6)
+        count = math.ceil(((start + length) / cell - first) / _MULTIPLE - 1e-6)
+        return round(first * cell, 6), _MULTIPLE * max(1, count)
 
-    return GroundGrid(_round(x_m, cell), _round(y_m, cell), cell, count(width_m), count(height_m))
-
-
-def _round(position: float, cell: float) -> float:
-    return round(round(position / cell) * cell, 6)
+    (x0, columns), (y0, rows) = along(x_m, width_m), along(y_m, height_m)
+    return GroundGrid(x0, y0, cell, columns, rows)
 
 
 def _extent(cameras: Mapping[str, Camera]) -> tuple[Floats, Floats]:

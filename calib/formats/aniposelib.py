@@ -15,7 +15,7 @@ import numpy as np
 
 from calib.errors import CalibError
 from calib.formats.foreign import WORLD, Foreign, ForeignCamera, Wishes
-from calib.formats.source import NotThis, Source, entry, numbers, shared_place
+from calib.formats.source import NotThis, Source, entry, image_size, numbers, shared_place
 from calib.rig import Rig
 
 _KEYS = {"matrix", "distortions"}
@@ -50,7 +50,6 @@ def _camera(source: Source, key: str, fields: dict[str, Any]) -> ForeignCamera:
     place = f"{source}: camera {name}"
     if fields.get("fisheye") is True:
         raise CalibError(f"{place}: is a fisheye camera, which is not read: undistort its pictures first")
-    width, height = numbers(f"{place}: size", entry(place, fields, "size"), 2).astype(int).tolist()
     rotation = np.array(entry(place, fields, "rotation", "rvec"), dtype=object)
     matrix = numbers(f"{place}: rotation", rotation.tolist(), 3, 3) if rotation.size == 9 else None
     if matrix is None:
@@ -63,7 +62,7 @@ def _camera(source: Source, key: str, fields: dict[str, Any]) -> ForeignCamera:
         matrix,
         numbers(f"{place}: translation", entry(place, fields, "translation", "tvec"), 3),
         numbers(f"{place}: distortions", distortion, count),
-        (width, height),
+        image_size(place, entry(place, fields, "size")),
     )
 
 

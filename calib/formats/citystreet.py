@@ -16,7 +16,7 @@ import numpy as np
 
 from calib.errors import CalibError
 from calib.formats.foreign import UNITS_M, Floats, Foreign, ForeignCamera, Wishes
-from calib.formats.source import NotThis, Source, entry, numbers, shared_place
+from calib.formats.source import NotThis, Source, entry, image_size, numbers, shared_place
 
 _ORDER = ("k1", "k2", "p1", "p2", "k3")
 
@@ -32,12 +32,12 @@ def read(sources: Sequence[Source], wishes: Wishes) -> Foreign:
     unit = document["world_unit"]
     if unit not in UNITS_M:
         raise CalibError(f"{source}: world_unit is {unit!r}: it must be one of {', '.join(UNITS_M)}")
-    width, height = numbers(f"{source}: image_size", document.get("image_size"), 2).astype(int).tolist()
+    size = image_size(str(source), document.get("image_size"))
     down = re.search(r"negative is up|down", str(document.get("world_z", ""))) is not None
     cameras = document["cameras"]
     if not isinstance(cameras, list):
         raise CalibError(f"{source}: cameras is no list: get the whole file")
-    read_cameras = [_camera(source, index, each, (width, height)) for index, each in enumerate(cameras)]
+    read_cameras = [_camera(source, index, each, size) for index, each in enumerate(cameras)]
     notes = (
         ("axes: where people's z points up in the data set's labels, their y turns over too",) if down else ()
     )

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from calib.errors import CalibError
 from calib.formats.foreign import Foreign, ForeignCamera, Wishes
-from calib.formats.source import NotThis, Source, numbers, shared_place
+from calib.formats.source import NotThis, Source, image_size, numbers, shared_place
 
 Floats = NDArray[np.float64]
 
@@ -73,9 +73,8 @@ def _read_json(source: Source, wishes: Wishes) -> Foreign:
         raise CalibError(f"{source}: {problem}: choose one with --which: {', '.join(sequences)}")
     fields = sequences[which]
     place = f"{source}: {which}"
-    size = wishes.size or (
-        int(numbers(f"{place}.frame_width", fields.get("frame_width"), 1)[0]),
-        int(numbers(f"{place}.frame_height", fields.get("frame_height"), 1)[0]),
+    size = wishes.size or image_size(
+        f"{place} (frame_width, frame_height)", [fields.get("frame_width"), fields.get("frame_height")]
     )
     if not isinstance(fields["homography"], list):
         raise CalibError(f"{place}.homography is no list of 3×3 matrices: get the whole file")
@@ -99,10 +98,7 @@ def _camera(place: str, name: str, text: str, wishes: Wishes, notes: set[str]) -
             label = line.strip().lower()
             rows.setdefault(label, [])
             if "size" in label and size is None:
-                wide, high = (
-                    numbers(f"{place}: image size", re.findall(r"\d+", label), 2).astype(int).tolist()
-                )
-                size = (wide, high)
+                size = image_size(place, re.findall(r"\d+", label))
 
     def under(word: str) -> Any:
         return next((table for label, table in rows.items() if word in label and table), None)

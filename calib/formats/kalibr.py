@@ -12,7 +12,7 @@ import numpy as np
 
 from calib.errors import CalibError
 from calib.formats.foreign import UNITS_M, Foreign, ForeignCamera, Wishes
-from calib.formats.source import NotThis, Source, entry, numbers, shared_place
+from calib.formats.source import NotThis, Source, entry, image_size, numbers, shared_place
 
 
 def read(sources: Sequence[Source], wishes: Wishes) -> Foreign:
@@ -52,8 +52,7 @@ def _camera(place: str, name: str, fields: Any, pose: np.ndarray[Any, np.dtype[n
     distortion = (
         numbers(f"{place}: distortion_coeffs", fields["distortion_coeffs"], 4) if lens == "radtan" else ()
     )
-    width, height = (
-        numbers(f"{place}: resolution", entry(place, fields, "resolution"), 2).astype(int).tolist()
-    )
     K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
-    return ForeignCamera(name, K, pose[:3, :3], pose[:3, 3], distortion, (width, height))
+    return ForeignCamera(
+        name, K, pose[:3, :3], pose[:3, 3], distortion, image_size(place, entry(place, fields, "resolution"))
+    )

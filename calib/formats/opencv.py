@@ -17,7 +17,7 @@ import numpy as np
 from calib.camera import Camera
 from calib.errors import CalibError
 from calib.formats.foreign import WORLD, Foreign, ForeignCamera, Wishes
-from calib.formats.source import NotThis, Source, numbers, shared_place
+from calib.formats.source import NotThis, Source, image_size, numbers, shared_place
 from calib.rig import Rig
 
 _K = ("cameramatrix", "k", "intrinsicmatrix", "intrinsics", "m", "mtx")
@@ -145,8 +145,7 @@ def _camera(place: str, fields: Any, name: str | None) -> ForeignCamera:
 def _size(place: str, both: Any, width: Any, height: Any) -> tuple[int, int] | None:
     if both is None and (width is None or height is None):
         return None
-    wide, high = numbers(f"{place}: image size", both if both is not None else [width, height], 2).astype(int)
-    return int(wide), int(high)
+    return image_size(place, both if both is not None else [width, height])
 
 
 def texts(rig: Rig, path: Path) -> dict[Path, str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from calib.errors import CalibError
 from calib.formats.foreign import UNITS_M, Foreign, ForeignCamera, Wishes
-from calib.formats.source import NotThis, Source, entry, numbers, shared_place
+from calib.formats.source import NotThis, Source, entry, image_size, numbers, shared_place
 
 
 def read(sources: Sequence[Source], wishes: Wishes) -> Foreign:
@@ -28,7 +28,6 @@ def read(sources: Sequence[Source], wishes: Wishes) -> Foreign:
     for index, fields in enumerate(cameras or ()):
         name = str(entry(f"{source}: cameras[{index}]", fields, "name"))
         place = f"{source}: camera {name}"
-        width, height = numbers(f"{place}: resolution", fields.get("resolution"), 2).astype(int).tolist()
         made.append(
             ForeignCamera(
                 name,
@@ -36,7 +35,7 @@ def read(sources: Sequence[Source], wishes: Wishes) -> Foreign:
                 numbers(f"{place}: R", fields.get("R"), 3, 3),
                 numbers(f"{place}: t", fields.get("t"), 3),
                 numbers(f"{place}: distCoef", fields.get("distCoef"), 5),
-                (width, height),
+                image_size(place, fields.get("resolution")),
             )
         )
     if not made:

@@ -157,6 +157,14 @@ def numbers(place: str, value: Any, *shape: int) -> NDArray[np.float64]:
     return array.reshape(shape)
 
 
+def image_size(place: str, value: Any) -> tuple[int, int]:
+    """(width, height) in whole pixels. CalibError that names the place if it is none."""
+    width, height = numbers(f"{place}: image size", value, 2)
+    if not (1 <= width <= 32_767 and 1 <= height <= 32_767) or width % 1 or height % 1:
+        raise CalibError(f"{place}: image size is {width:g}x{height:g}: it must be whole pixels, 1 to 32767")
+    return int(width), int(height)
+
+
 def entry(place: str, mapping: Any, *keys: str) -> Any:
     """The first of these keys that a mapping has. CalibError that names the place if it has none."""
     if not isinstance(mapping, dict):

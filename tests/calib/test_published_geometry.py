@@ -22,8 +22,8 @@ import json
 import numpy as np
 import pytest
 
-from calib.camera import Camera, nearest_rotation
 from calib.epipolar import epipolar_lines
+from calib.formats import read_rig
 from calib.formats.pets2009 import load_camera
 from viewsync.sim.tracks import load_tracks
 
@@ -31,16 +31,7 @@ from viewsync.sim.tracks import load_tracks
 @pytest.fixture
 def citystreet(data):
     """Right-handed with z up: the files' z points down, so cameras take (x, -y, -z)."""
-    document = json.loads((data / "citystreet-3cam" / "cameras.json").read_text())
-    cameras = {}
-    for entry in document["cameras"]:
-        Rt = np.array(entry["Rt_world_to_camera"])
-        rotation = nearest_rotation(Rt[:, :3]) @ np.diag([1.0, -1.0, -1.0])
-        size = document["image_size"]
-        cameras[entry["name"]] = Camera(
-            entry["K"], rotation, Rt[:, 3] / 1000, entry["distortion_k1k2p1p2k3"], *size
-        )
-    return cameras
+    return read_rig([data / "citystreet-3cam" / "cameras.json"]).cameras
 
 
 @pytest.fixture

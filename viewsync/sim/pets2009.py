@@ -14,8 +14,8 @@ from threading import Event
 
 import numpy as np
 
-from calib.ground import GroundGrid
 from calib.formats.pets2009 import load_camera
+from calib.ground import GroundGrid
 from calib.scene import Scene
 from viewsync.errors import ConfigError
 from viewsync.sim.dataset import lacking, make_crowd, run_each, save_crowd
