@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from calib.camera import Camera
 from calib.errors import CalibError
 from calib.scene_text import Fields, read_yaml, write_atomically
-from calib.triangulation import triangulate
+from calib.triangulation import triangulate_all
 
 Floats = NDArray[np.float64]
 SCHEMA = 1
@@ -215,12 +215,20 @@ def residuals(cameras: Mapping[str, Camera], points: Sequence[MarkedPoint]) -> R
     """
     names: list[str] = []
     views: list[str] = []
-    offsets: list[Floats] = []
-    for point in points:
-        seen = {view: pixel for view, pixel in point.pixels.items() if view in cameras}
-        world = point.world if point.world is not None else triangulate(cameras, seen)
-        for view, pixel in seen.items():
-            names.append(point.name)
-            views.append(view)
-            offsets.append(pixel - cameras[view].project(world))
-    return Residuals(tuple(names), tuple(views), np.array(offsets).reshape(-1, 2))
+    placed = iter(triangulate_all(cameras, [point.pixels for point in points if point.world is None]))
+    worlds = [next(placed) if point.world is None else point.world for point in points]
+    pixels: list[Floats] = []
+    places: list[Floats] = []
+    for point, world in zip(points, worlds, strict=True):
+        for view, pixel in point.pixels.items():
+            if view in cameras:
+                names.append(point.name)
+                views.append(view)
+                pixels.append(pixel)
+                places.append(world)
+    offsets = np.array(pixels).reshape(-1, 2)
+    for name, camera in cameras.items():
+        rows = [row for row, view in enumerate(views) if view == name]
+        if rows:
+            offsets[rows] -= camera.project(np.array([places[row] for row in rows]))
+    return Residuals(tuple(names), tuple(views), offsets)
