@@ -15,10 +15,10 @@ import numpy as np
 import psutil
 import pytest
 
-from viewsync.demo.picture import answer_again, frames_of
+from viewsync.demo.picture import answer_again, check, frames_of
 from viewsync.demo.run import Demo, Settings
 from viewsync.demo.truth import CameraPlan, Truth
-from viewsync.errors import SourceError
+from viewsync.errors import SourceError, UserError
 from viewsync.prediction import Prediction
 from viewsync.sim.camera_clock import CameraClock, FrameSchedule
 from viewsync.sim.render import Renderer
@@ -207,6 +207,16 @@ def test_the_command_ends_with_one_line_of_json_and_draws_a_picture(
     assert image is not None and image.shape[0] > 400 and image.std() > 10
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("out.xyz", r"\.xyz is no kind of picture"), ("none/out.png", "there is no folder")]
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_the_run(
+    name: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        check(tmp_path / name)
+
+
 def test_interrupted_it_says_how_it_went_and_leaves_no_process(tiny_bundle: Path, tmp_path: Path) -> None:
     full = tmp_path / ".out.png.part"
     full.symlink_to("/dev/full")  # what the picture is written to first
@@ -226,5 +236,6 @@ def test_interrupted_it_says_how_it_went_and_leaves_no_process(tiny_bundle: Path
         said, complained = demo.communicate(timeout=30)
     assert not [process for process in family if process.is_running()]
     assert "synchronis" in said and "viewsync evaluate" in said
-    assert demo.returncode == 2 and "the disk is full" in complained.splitlines()[-1]
+    assert demo.returncode == 2
+    assert f"{tmp_path / 'out.png'}: the disk is full" in complained.splitlines()[-1]
     assert not (tmp_path / "out.png").exists()

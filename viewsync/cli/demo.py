@@ -119,13 +119,13 @@ def command(
     import sys
 
     from viewsync.cli.stop import stopping
+    from viewsync.demo import picture as drawing
     from viewsync.demo.run import DEMO_BUNDLE, Demo, Settings
-    from viewsync.errors import UserError
     from viewsync.sim.dataset import DEMO_SEEDS, crowd_size
 
-    if picture is not None and not picture.absolute().parent.is_dir():
-        raise UserError(f"--picture: there is no folder {picture.parent}; make it, or write elsewhere")
     stop = stopping()
+    if picture is not None:
+        drawing.check(picture)  # sooner than after the run
     if seed is None:
         seed = DEMO_SEEDS[secrets.randbelow(len(DEMO_SEEDS))]
     settings = Settings(

@@ -103,21 +103,28 @@ def draw(
     return _stack(top, ground, _facts(prediction, places, score))
 
 
+def check(path: Path) -> None:
+    """Raises UserError where no picture can be written to `path`: an unknown kind, or no such folder."""
+    if path.suffix and not cv2.haveImageWriter(f"x{path.suffix}"):
+        raise UserError(f"{path}: {path.suffix} is no kind of picture; name it .png or .jpg")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}; make it, or write elsewhere")
+
+
 def write(path: Path, image: Image) -> None:
     """Write a PNG, or what the name ends in; a file that was there stays until the new one is whole.
 
-    Raises OSError where the disk refuses, UserError for an unknown kind of file.
+    Raises OSError naming `path` where the disk refuses, and as `check` does.
     """
-    try:
-        good, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    except cv2.error:
-        good = False
-    if not good:
-        raise UserError(f"{path}: {path.suffix} is no kind of picture; name it .png or .jpg")
+    check(path)
+    _, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     part = path.with_name(f".{path.name}.part")
     try:
         part.write_bytes(data.tobytes())
         part.replace(path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # a full disk names no file
+        raise
     finally:
         part.unlink(missing_ok=True)
 
