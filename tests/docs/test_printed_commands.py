@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,13 +41,19 @@ RUN_BY = {
     "hub --config! --set": "test_a_hub_by_its_printed_configuration",
     "subscribe --key --hub-key": "test_ones_own_cameras_as_the_readme_has_it",
     "subscribe --json": "test_subscribe_prints_lines_for_people_and_for_programs",
-    "keys make --hub --agent --scene --subscriber": "test_quick_ones_as_printed",
+    "keys make --dir --hub --agent --scene --subscriber": "test_quick_ones_as_printed",
     "keys list": "test_quick_ones_as_printed",
     "doctor --for": "test_quick_ones_as_printed",
     "demo --seconds --json --picture": "test_the_command_ends_with_one_line_of_json_and_draws_a_picture",
     "sim camera --view --seed --people --fps --clock-offset --url": (
         "test_a_simulated_camera_and_an_agent_as_the_page_has_it"
     ),
+    "sim world --out --scene --people": "test_cameras_agents_links_hub_and_the_one_who_judges",
+    "sim site-camera --world --profile --view --url": "test_cameras_agents_links_hub_and_the_one_who_judges",
+    "sim uplink --profile --view --scene --listen --to": (
+        "test_cameras_agents_links_hub_and_the_one_who_judges"
+    ),
+    "sim watch --world --profile --json": "test_cameras_agents_links_hub_and_the_one_who_judges",
     "sim pets2009 scene --out": "test_the_command_writes_the_scene",
     "sim pets2009 crowds --out --crowds": "test_training_crowds_are_made_once_and_carry_their_truth",
     "sim pets2009 sequences --out": "test_a_recording_is_what_came_over_rtsp_and_when",
@@ -143,6 +150,20 @@ def test_other_programs_are_asked_for_what_is_there(command: Any) -> None:
             )
             ran = shlex.split(would.stdout.splitlines()[-1])
             assert ran[ran.index("viewsync") :] == [*pages.demo_of(command).words]
+    elif program == "docker":
+        # tests/deploy holds the services; here only that they exist.
+        services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+        given = {rest[at + 1] for at, word in enumerate(rest) if word == "--profile"}
+        assert given and given <= {
+            profile for service in services.values() for profile in service["profiles"]
+        }
+        verb, *names = [word for word in rest if not word.startswith("-") and word not in given][1:]
+        assert rest[0] == "compose" and verb in ("up", "down", "logs") and set(names) <= set(services)
+    elif "deploy/prepare" in rest:
+        assert "test_prepare_makes_every_secret_once" in "".join(TESTS.values())
+    elif "deploy/try-podman" in rest:
+        script = (ROOT / "deploy/try-podman").read_text("utf-8")
+        assert all(f'"{word}"' in script for word in rest if word.startswith("--"))
     else:
         # Installing is what make did before this test; the names must be ours.
         assert [program, *rest[:1]] == ["pip", "install"], f"{command.where}: nothing tests {program!r}"
