@@ -14,6 +14,7 @@ import cv2
 
 from bench.compute import extraction, hub_steps, message_bytes
 from bench.frames import render, rendering_row
+from bench.links import link_rows
 from bench.memory import memory_rows
 from bench.path import path_row
 from bench.rows import GROUPS, Row
@@ -65,6 +66,9 @@ def measure(settings: Settings, say: Callable[[str], None]) -> list[Row]:
         rows += runtime_rows(bundle, settings.frames // len(frames.seen))
     if "sim" in wanted:
         rows.append(rendering_row(frames))
+    if "link" in wanted:
+        say("the laboratory's user-space link")
+        rows += link_rows(min(settings.seconds, 5.0))
     return rows
 
 

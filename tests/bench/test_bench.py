@@ -9,6 +9,8 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
+from viewsync.lab.link.ways import why_not
+
 PROMISED = {
     "edge.extraction": "≤ 20",
     "edge.memory": "≤ 300",
@@ -20,6 +22,8 @@ PROMISED = {
     "torch.encoder": None,
     "torch.fusion": None,
     "sim.frames_per_s": "≥ 40",
+    "link.own_delay": "≤ 1",
+    "link.rate": "≥ 100",
 }
 BESIDE = ("edge.extraction", "hub.step_compare", "wire.bytes")
 DOCS = Path(__file__).parents[2] / "docs" / "bench.md"
@@ -42,6 +46,9 @@ def test_the_json_has_every_row(tiny_bundle: Path) -> None:
     for name, row in rows.items():
         if name.startswith("torch.") and not torch:
             assert "not installed" in row["skipped"]
+            continue
+        if name.startswith("link.") and why_not("tun"):
+            assert row["skipped"] == why_not("tun")
             continue
         assert row["figure"] > 0 and row["samples"] > 0 and row["skipped"] is None, name
         assert (row["holds"] is None) == (PROMISED[name] is None), name
