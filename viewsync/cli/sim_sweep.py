@@ -121,7 +121,7 @@ def sweep(
     """
     from viewsync.lab import profile, report
     from viewsync.lab.gate import judge
-    from viewsync.lab.sweep import Settings, only, run
+    from viewsync.lab.sweep import Settings, check, only, run
 
     settings = Settings(
         profiles=profiles or tuple(profile.names()),
@@ -135,6 +135,7 @@ def sweep(
         still=flow == "zero",
         workers=workers,
     )
+    check(settings)
     stop = stopping()
     out.mkdir(parents=True, exist_ok=True)
     began_s = time.monotonic()

@@ -7,7 +7,7 @@ policy, and their answers are to the same frames.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -98,8 +98,21 @@ def _last_event_s(views: Mapping[str, ViewSection]) -> float:
     return max((period.at_s + (period.for_s or 0.0) for period in periods), default=0.0)
 
 
-def arrivals(plan: Plan, bundle: Bundle, cache: Cache) -> Arrivals:
-    """Run cameras, agents and links of the plan to its end."""
+def pictures(plan: Plan, bundle: Bundle, cache: Cache) -> dict[str, list[Picture]]:
+    """What each view's camera takes while it is not dead, as features."""
+    taken = {}
+    for view, section in plan.views.items():
+        features = cache.features(plan.scenario, bundle, view, RATE_HZ)
+        taken[view] = [
+            Picture(EPOCH_NS + round(at_s * SECOND_NS), np.asarray(values))
+            for at_s, values in zip(features.true_s.tolist(), features.values, strict=True)
+            if not section.camera.is_dead(at_s)
+        ]
+    return taken
+
+
+def arrivals(plan: Plan, bundle: Bundle, pictures: Mapping[str, Sequence[Picture]]) -> Arrivals:
+    """Run cameras, agents and links of the plan to its end. pictures: what each view's camera takes."""
     events = Events(EPOCH_NS)
     found: list[Delivery] = []
     agents: list[VirtualAgent] = []
@@ -120,7 +133,7 @@ def arrivals(plan: Plan, bundle: Bundle, cache: Cache) -> Arrivals:
             found.append,
         )
         agents.append(agent)
-        for picture in _pictures(plan, bundle, view, cache):
+        for picture in pictures[view]:
             events.at(picture.true_ns, partial(agent.take, picture))
         for period in section.camera.dead:
             if period.for_s is not None:
@@ -148,14 +161,6 @@ def _channel(direction: Direction, seed: tuple[int, ...]) -> Channel:
         return None if there_ns is None else there_ns + EPOCH_NS
 
     return arrive
-
-
-def _pictures(plan: Plan, bundle: Bundle, view: str, cache: Cache) -> Iterator[Picture]:
-    features = cache.features(plan.scenario, bundle, view, RATE_HZ)
-    camera = plan.views[view].camera
-    for at_s, values in zip(features.true_s.tolist(), features.values, strict=True):
-        if not camera.is_dead(at_s):
-            yield Picture(EPOCH_NS + round(at_s * SECOND_NS), np.asarray(values))
 
 
 def _template(bundle: Bundle, view: str, number: int) -> FeatureMessage:

@@ -23,7 +23,8 @@ class Row:
     rate_hz: answers a second; age and offset in seconds, percentiles over answers; used: views per answer;
     silences: statuses instead of answers, one per 5 s without any; kbit_s: messages of all views;
     clock: the worst clock error as a share of what was stated. cpu_ms: per answer, all of the hub's step;
-    times_real: seconds of the scenario per second that one process took for it. Both are of the machine.
+    times_real: seconds of the scenario per second that one process took for it, times_cpu: per second of
+    processor time. All three are this machine's.
     """
 
     profile: str
@@ -48,6 +49,7 @@ class Row:
     clock: float
     cpu_ms: float
     times_real: float
+    times_cpu: float
 
 
 def rows(sweep: Sweep) -> list[Row]:
@@ -91,6 +93,7 @@ def _row(runs: Sequence[Run]) -> Row:
         clock=max((a.clock_error_s / max(a.clock_bound_s, 1e-9) for a in answers), default=0.0),
         cpu_ms=1000 * cpu_s / max(len(answers), 1),
         times_real=whole_s / wall_s if wall_s else float("nan"),
+        times_cpu=whole_s / cpu_s if cpu_s else float("nan"),
     )
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from viewsync.bundle import Bundle
 from viewsync.errors import UserError
 from viewsync.lab import curve, starving
-from viewsync.lab.arrivals import arrivals, plan, times_off, worst_clock_of
+from viewsync.lab.arrivals import arrivals, pictures, plan, times_off, worst_clock_of
 from viewsync.lab.gate import RIVALS
 from viewsync.lab.policy import load_policy
 from viewsync.lab.profile import load_profile
@@ -201,7 +201,7 @@ def _profile(task: _Task, name: str) -> _Result:
         bundle = open_bundle(path, settings.still)
         made = plan(profile, bundle, task.crowd, settings.seconds)
         truth = cache.truth(made.scenario)
-        found = arrivals(made, bundle, cache)
+        found = arrivals(made, bundle, pictures(made, bundle, cache))
         worst = max(worst, worst_clock_of(found.deliveries), key=lambda pair: pair[0] / pair[1])
         for method in methods_of(settings, bundle):
             fusion = _fusion(path, method, settings.still)
