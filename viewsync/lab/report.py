@@ -166,8 +166,8 @@ def _speed(table: Sequence[Row], settings: Settings) -> Iterable[str]:
     yield "<h2>Speed</h2>"
     yield (
         '<p class="note">Seconds of a profile per second that one process took to answer it again from what '
-        f"is kept, under the first policy; {settings.workers} ran side by side. By processor time: without what "
-        "other programs took.</p>"
+        f"is kept, under the first policy; {settings.workers} ran side by side. By processor time: without "
+        "what other programs took.</p>"
     )
     first: dict[tuple[str, str, str], Row] = {}
     for row in table:
