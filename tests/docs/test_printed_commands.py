@@ -45,6 +45,10 @@ RUN_BY = {
     "keys list": "test_quick_ones_as_printed",
     "doctor --for": "test_quick_ones_as_printed",
     "demo --seconds --json --picture": "test_the_command_ends_with_one_line_of_json_and_draws_a_picture",
+    "calib import --format --unit --up --raise --cameras --ground --name --out --json": (
+        "test_import_as_one_line_of_json_and_with_everything_said"
+    ),
+    "calib export --format --out": "test_export_and_back",
     "sim camera --view --seed --people --fps --clock-offset --url": (
         "test_a_simulated_camera_and_an_agent_as_the_page_has_it"
     ),
