@@ -17,7 +17,7 @@ from calib.walker import HEIGHT_M
 
 Floats = NDArray[np.float64]
 
-_MOST_CELLS = 96
+_MOST_CELLS = 120
 
 
 @dataclass(frozen=True, slots=True, eq=False)

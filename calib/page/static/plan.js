@@ -9,7 +9,7 @@ const legend = document.getElementById("legend");
 const layer = document.getElementById("layer");
 const STEPS = {
   views: [[1, "#46327e", "1"], [2, "#277f8e", "2"], [3, "#4ac16d", "3"], [4, "#fde725", "4 or more"]],
-  pixels: [[1, "#46327e", "under 20"], [20, "#365c8d", "20"], [40, "#277f8e", "40"], [80, "#4ac16d", "80"], [160, "#fde725", "160 and more"]],
+  pixels: [[1, "#46327e", "under 20"], [20, "#365c8d", "20"], [40, "#277f8e", "40"], [60, "#1fa187", "60"], [80, "#4ac16d", "80"], [120, "#fde725", "120 and more"]],
 };
 let raster = null;
 let drag = null;

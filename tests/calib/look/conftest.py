@@ -1,8 +1,11 @@
 """The project's own plaza to look at: its cameras, pictures of a simulated crowd, exactly marked points."""
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +19,17 @@ from viewsync.sim.render import Renderer
 from viewsync.sim.scenes import plaza as simulated
 
 SIZE = (768, 576)
+# Debian's path; another one by CHROMIUM.
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 # Corners of kerbs, doors and signs: what somebody would survey.
 SURVEYED = {
     "kiosk-a": (8.0, 7.2, 0.0),
@@ -54,11 +68,13 @@ def marked(plaza: Scene) -> tuple[MarkedPoint, ...]:
 def pictures(plaza: Scene, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a picture of every view, named after it."""
     folder = tmp_path_factory.mktemp("pictures")
-    place = replace(simulated(), scene=plaza)
+    # At the simulator's own size, which takes a quarter of the time; full size for the documentation.
+    native = simulated()
+    place = replace(native, scene=plaza) if os.environ.get("VIEWSYNC_SCREENSHOTS") else native
     crowd = Crowd(place.walk_area, 18, 5, place.obstacles)
     state = crowd.state(4.0)
     for view in plaza.cameras:
-        image = Renderer(place, view, seed=5).render(state, crowd.appearance)
+        image = cv2.resize(Renderer(place, view, seed=5).render(state, crowd.appearance), SIZE)
         assert cv2.imwrite(str(folder / f"{view}.png"), image[..., ::-1])
     return folder
 
@@ -82,3 +98,16 @@ def posed() -> Posed:
         return Camera(*given.values(), other.get("width", camera.width), other.get("height", camera.height))
 
     return change
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium without a window."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium: apt-get install chromium, or set CHROMIUM to its path")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()

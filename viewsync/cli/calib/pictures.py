@@ -46,6 +46,21 @@ def gather(folder: Path | None, given: Sequence[str]) -> dict[str, Pictures]:
     return found
 
 
+def first_pictures(sources: dict[str, Pictures], patience_s: float = 15.0) -> dict[str, Image]:
+    """One picture of every view, RGB; live cameras are waited for. Raises CalibError where none comes."""
+    images = {}
+    for view, source in sources.items():
+        deadline = time.monotonic() + (patience_s if source.kind == "live" else 0.0)
+        while view not in images:
+            try:
+                images[view] = source.grab(0.0)
+            except CalibError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.1)
+    return images
+
+
 def _of_folder(folder: Path) -> dict[str, Pictures]:
     if not folder.is_dir():
         raise ConfigError(f"--frames {folder}: no such folder; give one with a picture named after each view")

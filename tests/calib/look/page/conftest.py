@@ -5,7 +5,6 @@ import itertools
 import os
 import queue
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -22,18 +21,6 @@ from calib.page.server import Files, serve
 from calib.points import load_points
 from calib.scene import load_scene
 from viewsync.cli.calib.pictures import gather
-
-# Debian's path; another one by CHROMIUM.
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 class Served:
@@ -125,19 +112,6 @@ def serve_in_a_thread() -> Iterator[Any]:
     yield start
     for served in running:
         served.kill()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Chromium without a window; errors of a page's own programs fail the test (see `page`)."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium: apt-get install chromium, or set CHROMIUM to its path")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 @dataclass
