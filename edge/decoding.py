@@ -124,12 +124,14 @@ class Decoder:
         return self._trusted([*pictures, *newest], unit)
 
     def _feed(self, unit: AccessUnit) -> list[VideoFrame] | None:
-        """None: the decoder refused the picture as damaged."""
+        """None: the decoder refused the picture. Damage may look like anything: a flipped bit of H.265 like
+        what FFmpeg has not implemented, or like an operation that is not permitted.
+        """
         packet = av.Packet(unit.data)
         packet.pts = packet.dts = unit.pts
         try:
             return self._context.decode(packet)
-        except av.error.InvalidDataError:
+        except av.error.FFmpegError:
             return None
 
     def _trusted(self, pictures: list[VideoFrame], unit: AccessUnit) -> list[Decoded]:

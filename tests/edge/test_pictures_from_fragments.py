@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from edge.access_units import (
     CAUTIOUS_SETTLE_NS,
     LONGEST_SETTLE_NS,
-    MILLISECOND_NS,
     SHORTEST_SETTLE_NS,
+    AccessUnit,
     AccessUnits,
 )
 from edge.decoding import Decoder
+from viewsync.units import MS_NS
 
 NOON_NS = 1_800_000_000_000_000_000
 STREAMS = {
@@ -93,8 +94,8 @@ def test_whatever_the_pauses_every_picture_comes_out_as_it_was(
     recording: Any, video: ModuleType, pauses_ms: list[int]
 ) -> None:
     expected = _plainly_decoded(recording, video)
-    pauses_ns = [pause * MILLISECOND_NS for pause in pauses_ms]
-    out, _, _ = _received(recording, video, pauses_ns, interval_ns=2000 * MILLISECOND_NS)
+    pauses_ns = [pause * MS_NS for pause in pauses_ms]
+    out, _, _ = _received(recording, video, pauses_ns, interval_ns=2000 * MS_NS)
     last = {pts: pixels for _, pts, pixels in out}
     reordered = recording.units[0][0] == 0 and [p for p, _ in recording.units] != sorted(expected)
     # What is still inside the decoder when the stream stops is no loss: only reordering holds anything there.
@@ -112,7 +113,7 @@ def test_whatever_the_pauses_every_picture_comes_out_as_it_was(
 def test_a_picture_is_out_the_settle_time_after_its_last_fragment_not_an_interval_later(
     recording: Any, video: ModuleType, pause_ms: int
 ) -> None:
-    out, units, whole_ns = _received(recording, video, [pause_ms * MILLISECOND_NS], 3000 * MILLISECOND_NS)
+    out, units, whole_ns = _received(recording, video, [pause_ms * MS_NS], 3000 * MS_NS)
     assert units.guessed_wrong == 0
     if [pts for pts, _ in recording.units] != sorted(whole_ns):
         return  # B-frames: how late a frame comes out is the camera's choice
@@ -125,7 +126,7 @@ def test_a_picture_is_out_the_settle_time_after_its_last_fragment_not_an_interva
 
 def test_a_connection_with_pauses_inside_pictures_is_given_time(video: ModuleType) -> None:
     recording = video.record("libx264", 24, tune="zerolatency")
-    _, units, _ = _received(recording, video, [60 * MILLISECOND_NS], 3000 * MILLISECOND_NS)
+    _, units, _ = _received(recording, video, [60 * MS_NS], 3000 * MS_NS)
     assert units.guessed_wrong == 0
 
 
@@ -172,9 +173,26 @@ def test_a_lost_picture_withholds_what_is_built_on_it_until_the_key_frame(video:
     for index, (pts, data) in enumerate(recording.units):
         whole = video.fragments(data, 100)
         for fragment in whole[: len(whole) // 2] if index == 10 else whole:
-            unit = units.push(fragment, pts, NOON_NS + pts * 100 * MILLISECOND_NS)
+            unit = units.push(fragment, pts, NOON_NS + pts * 100 * MS_NS)
             seen += [] if unit is None else decoder.decode(unit)
     assert [frame.picture.pts for frame in seen] == [*range(10), *range(16, 23)]
     assert decoder.withheld == 6
     for frame in seen:
         np.testing.assert_array_equal(_pixels(frame.picture), expected[frame.picture.pts])
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_damaged_pictures_of_any_kind_are_withheld_and_end_nothing(codec: str, video: ModuleType) -> None:
+    recording = video.record(codec, 16, gop=4)
+    chance = np.random.default_rng(3)
+    withheld = 0
+    for _ in range(25):
+        decoder = Decoder(video.decoder_context(recording))
+        for index, (pts, data) in enumerate(recording.units):
+            damaged = bytearray(data)
+            for place in chance.integers(0, len(data), chance.integers(0, 6)).tolist():
+                damaged[place] ^= 1 << int(chance.integers(8))
+            at_ns = NOON_NS + index * 100 * MS_NS
+            decoder.decode(AccessUnit(bytes(damaged), pts, at_ns, None, is_key=index % 4 == 0))
+        withheld += decoder.withheld
+    assert withheld > 0
