@@ -20,17 +20,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
-from calib.scene import save_scene
 from viewsync.bundle import Bundle
 from viewsync.client import Subscriber
-from viewsync.demo.counters import Counters, page_at
-from viewsync.demo.processes import Program, Supervisor, free_ports
+from viewsync.demo.processes import Supervisor
 from viewsync.demo.score import NOT_SYNCHRONISED, REFERENCE_ONLY, Score
 from viewsync.demo.truth import CameraPlan, Truth
 from viewsync.errors import InternalError, WireError
-from viewsync.keys import ALLOW, Allowed, KeyFolder, load_client_keys
 from viewsync.lab import starving
 from viewsync.lab.link.network import Network
 from viewsync.lab.link.ways import Way, choose
@@ -39,19 +34,18 @@ from viewsync.lab.profile import load_profile
 from viewsync.lab.record import Answer, Cost, Key, Run, write_answers
 from viewsync.lab.replay import beside_truth
 from viewsync.lab.scenario import simulated
+from viewsync.lab.site_programs import SITE, Told
 from viewsync.lab.world import plans
 from viewsync.prediction import Prediction
 from viewsync.units import SECOND_NS
 
 _log = logging.getLogger(__name__)
 
-SITE: Final = "lab"
 _WAIT_S: Final = 0.25
 _COUNTERS_EVERY_S: Final = 3.0
 # Programs that start at once on two busy cores need their time; and the profile's is to begin with them up.
 _START_S: Final = 10.0
 _FIRST_ANSWER_S: Final = 120.0
-_ALLOWANCE_MS: Final = 400
 _FOLDER: Final = "viewsync-site-"
 
 Shows = Callable[["Site", Prediction, int | None], None]
@@ -119,15 +113,20 @@ class Site:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             views = self.bundle.manifest.views
             network = stack.enter_context(Network(self.settings.profile, views, self.way, self._epoch_ns))
-            programs, listen, counters = self._prepare(folder, network)
-            hub = stack.enter_context(network.inside(None, listen))
-            self.programs = stack.enter_context(Supervisor([*network.programs, *programs], folder))
+            told = Told(self.bundle, self._config, self._compare, self.plans, self._crowd(), network, folder)
+            hub = stack.enter_context(network.inside(None, told.listen))
+            programs = [*network.programs, *told.programs]
+            self.programs = stack.enter_context(Supervisor(programs, folder))
             stack.callback(self._keep, folder)
-            self._counters = counters
+            self._counters = told.counters
             self.programs.start(time.monotonic())
             self._watch(hub, stop, shows)
             self._counters.read()
             self._cpu_s = _cpu_s(self.programs.pids.get("hub"))
+
+    def _crowd(self) -> tuple[str, ...]:
+        people, seed = str(self.settings.people), str(self.settings.seed)
+        return ("--people", people, "--seed", seed, "--epoch-ns", str(self._epoch_ns))
 
     def _watch(self, hub: Subscriber, stop: threading.Event, shows: Shows) -> None:
         counters_due_s = time.monotonic() + _COUNTERS_EVERY_S
@@ -243,86 +242,6 @@ class Site:
         write_answers(report / "answers.csv", self.runs(), self.bundle.manifest.views)
         (report / "summary.json").write_text(json.dumps(self.summary(), indent=1) + "\n", encoding="utf-8")
 
-    # --- what the programs are told ---------------------------------------------------------------------
-
-    def _prepare(
-        self, folder: Path, network: Network
-    ) -> tuple[list[Program], Callable[[], Subscriber], Counters]:
-        """The programs, how to listen to the hub from within its network, and their counters."""
-        views = self.bundle.manifest.views
-        predictions, page, *rest = free_ports(2 + 2 * len(views))
-        keys = folder / "keys"
-        making = KeyFolder(keys)
-        making.make_hub()
-        making.make_client(Allowed(SITE, "subscriber"))
-        host, port = network.hub_bind
-        endpoint = f"tcp://127.0.0.1:{predictions}"
-        config = self._config.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-        hub = config | {
-            "bind": f"tcp://{host}:{port}",
-            "model": {"compare": self._compare},
-            "security": {"keys": str(keys / "hub.key"), "allow": str(keys / ALLOW)},
-            "outputs": {"bind": endpoint},
-            "health": {"port": page},
-        }
-        programs = [
-            Program(
-                "hub",
-                ("hub", "--config", _written(folder / "hub.yaml", hub)),
-                namespace=network.namespace(None),
-            )
-        ]
-        pages = {"hub": page}
-        where: dict[str, str | None] = {"hub": None}
-        scene = self._scene(folder)
-        for view, stream, page in zip(views, rest[::2], rest[1::2], strict=True):
-            making.make_client(Allowed(view, "agent", SITE, self.bundle.scene.name, (view,)))
-            there = network.hub_seen_from(view)
-            url = f"rtsp://127.0.0.1:{stream}/{view}"
-            agent = {
-                "bundle": str(self.settings.bundle.resolve()),
-                "view": view,
-                "site": SITE,
-                "source": {
-                    "url": url,
-                    "listen": True,
-                    "reconnect_max_s": 1.0,
-                    "arrival_allowance_ms": _ALLOWANCE_MS,
-                },
-                "hub": {"endpoint": f"tcp://{there[0]}:{there[1]}"},
-                "security": {"keys": str(keys / f"agent-{view}.key"), "hub_key": str(keys / "hub.pub")},
-                "health": {"port": page},
-            }
-            name, inside = f"agent-{view}", network.namespace(view)
-            words = ("edge", "--config", _written(folder / f"{name}.yaml", agent))
-            programs.append(Program(name, words, namespace=inside))
-            programs.append(
-                Program(f"camera-{view}", self._camera(view, scene, url, folder), namespace=inside)
-            )
-            pages[name], where[name] = page, view
-
-        def listen() -> Subscriber:
-            return Subscriber(endpoint, load_client_keys(keys / f"subscriber-{SITE}.key", keys / "hub.pub"))
-
-        def fetch(program: str, port: int) -> str:
-            return network.inside(where[program], lambda: page_at(port))
-
-        return programs, listen, Counters(pages, fetch)
-
-    def _scene(self, folder: Path) -> str:
-        if self.bundle.scene.name == "plaza":
-            return "plaza"
-        save_scene(self.bundle.scene, folder / "scene.yaml")
-        return str(folder / "scene.yaml")
-
-    def _camera(self, view: str, scene: str, url: str, folder: Path) -> tuple[str, ...]:
-        return (
-            *("sim", "camera", "--scene", scene, *self.plans[view].arguments()),
-            *("--people", str(self.settings.people), "--seed", str(self.settings.seed)),
-            *("--epoch-ns", str(self._epoch_ns), "--url", url),
-            *("--crowd-state", str(folder / f"crowd-{view}.json")),
-        )
-
 
 def remove_leftovers() -> None:
     """Take away the folders of sites that were killed: all that a killed one can leave."""
@@ -339,8 +258,3 @@ def _cpu_s(pid: int | None) -> float:
     except OSError:
         return 0.0
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _written(path: Path, settings: Mapping[str, Any]) -> str:
-    path.write_text(yaml.safe_dump(dict(settings)), encoding="utf-8")
-    return str(path)
