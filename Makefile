@@ -8,13 +8,16 @@ PIP := $(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt
 # PYTHON=/path/to/python3 chooses the interpreter; else the newest that works. ARGS goes to the program.
 PYTHON ?=
 ARGS ?=
+# What must hold at offsets of 2 s and more (docs/latency.md): density, count, or one of them :none, :reference-only.
+GATED ?= density:reference-only,count:reference-only
 
-.PHONY: help demo test lint setup clean distclean
+.PHONY: help demo test lint gate setup clean distclean
 
 help:
 	@echo "make demo [ARGS='--seconds 30 --json']   simulated cameras, agents and hub: counts beside the truth"
 	@echo "make test [ARGS='tests/hub -k buffer']   lint, types, import rules and tests"
 	@echo "make lint                                the first three of these"
+	@echo "make gate                                whether synchronising helps, in virtual time"
 	@echo "make setup                               everything for development, in $(VENV)"
 	@echo "make clean, make distclean               remove caches; remove $(VENV) too"
 
@@ -29,6 +32,10 @@ lint: $(VENV)/.test-ready
 	@$(PY) -m ruff format --quiet --check . || { echo "run: $(PY) -m ruff format ." >&2; exit 1; }
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-logo
+
+gate: $(VENV)/.test-ready
+	@exec $(PY) -m viewsync sim sweep --profiles low-fps-5s,paper-citystreet --policies freshest \
+		--crowds 100500:100508 --no-curve --out runs/gate --gate $(GATED) $(ARGS)
 
 setup: $(VENV)/.test-ready
 

@@ -99,6 +99,11 @@ def _required(
     help="End with exit code 1 unless these hold: density, count, or one of them with :none or"
     " :reference-only; with commas.",
 )
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Run the first crowd of every cell live too, in real time, and compare.",
+)
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes.")
 def sweep(
     profiles: tuple[str, ...],
@@ -112,6 +117,7 @@ def sweep(
     curve: bool,
     flow: str,
     required: Collection[tuple[str, str]] | None,
+    live: bool,
     workers: int,
 ) -> None:
     """Replay profiles in virtual time through the hub's own parts, and report error against latency.
@@ -119,6 +125,7 @@ def sweep(
     Frames and features are made once and kept; the same command gives the same answers.csv on any number of
     processes. Ctrl-C ends it with a report of what is whole.
     """
+    from viewsync.errors import InternalError
     from viewsync.lab import profile, report
     from viewsync.lab.gate import judge
     from viewsync.lab.sweep import Settings, check, only, run
@@ -135,7 +142,9 @@ def sweep(
         still=flow == "zero",
         workers=workers,
     )
-    check(settings)
+    bundles_by_name = check(settings)
+    if live and (len(bundles_by_name) > 1 or settings.still):
+        raise click.UsageError("--live takes one bundle, as it is: leave --flow away")
     stop = stopping()
     out.mkdir(parents=True, exist_ok=True)
     began_s = time.monotonic()
@@ -157,15 +166,27 @@ def sweep(
         "whole": not stop.is_set(),
         "took_s": round(time.monotonic() - began_s),
     }
-    page = report.write(out, found, settings, verdicts, how)
+    checks = []
+    if live and not stop.is_set():
+        from viewsync.lab.agreement import agreement
+        from viewsync.lab.live import run as run_live
+        from viewsync.lab.record import write_answers
+
+        lived = run_live(settings, settings.bundles[0], out, stop)
+        write_answers(out / "answers-live.csv", lived, found.views)
+        checks = agreement(lived, found.runs)
+    page = report.write(out, found, settings, verdicts, how, checks)
     for name, verdict in verdicts.items():
         for line in verdict.lines(gated=required is not None):
             click.echo(f"{name}: {line}")
+    for one in checks:
+        click.echo(str(one))
     click.echo(f"{page}: {how['took_s']} s", err=True)
     if stop.is_set():
         raise click.Abort
     late = [one for one, (error_s, bound_s) in found.clocks.items() if error_s > bound_s]
     if late:
-        raise click.ClickException(f"clock errors beyond what was stated: {', '.join(late)}")
-    if required is not None and not all(verdict.passed for verdict in verdicts.values()):
+        raise InternalError(f"clock errors beyond what was stated: {', '.join(late)}")
+    failed = required is not None and not all(verdict.passed for verdict in verdicts.values())
+    if failed or not all(one.holds for one in checks):
         click.get_current_context().exit(1)

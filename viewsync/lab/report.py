@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from viewsync.lab import pictures
+from viewsync.lab.agreement import Check
 from viewsync.lab.gate import METRICS, MIN_OFFSET_S, Verdict
 from viewsync.lab.record import write_answers
 from viewsync.lab.statistics import Interval
@@ -27,9 +28,16 @@ img { max-width: 100%; height: auto } .wide { overflow-x: auto }
 
 
 def write(
-    folder: Path, sweep: Sweep, settings: Settings, verdicts: dict[str, Verdict], how: dict[str, Any]
+    folder: Path,
+    sweep: Sweep,
+    settings: Settings,
+    verdicts: dict[str, Verdict],
+    how: dict[str, Any],
+    checks: Sequence[Check] = (),
 ) -> Path:
-    """Write the report and its files to `folder`; how: what to say of how it was run. Returns the page."""
+    """Write the report and its files to `folder`; how: what to say of how it was run; checks: of virtual time
+    against live runs, where there were some. Returns the page.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     table = rows(sweep)
     write_answers(folder / "answers.csv", sweep.runs, sweep.views)
@@ -40,7 +48,13 @@ def write(
             write_points(folder / "curve.csv", sweep.points)
             parts += [*_curve(folder, sweep, bundle)]
         parts += [*_differences(sweep, bundle)]
-    parts += [*_table(table), *_clocks(sweep), *_runs(folder, sweep), *_speed(table, settings)]
+    parts += [
+        *_table(table),
+        *_clocks(sweep),
+        *_live(checks),
+        *_runs(folder, sweep),
+        *_speed(table, settings),
+    ]
     page = folder / "report.html"
     page.write_text(
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>viewsync: latency</title>'
@@ -148,6 +162,24 @@ def _clocks(sweep: Sweep) -> Iterable[str]:
         for profile, (error_s, bound_s) in sweep.clocks.items()
     ]
     yield _grid(["profile", "error", "stated", "within"], body)
+
+
+def _live(checks: Sequence[Check]) -> Iterable[str]:
+    if not checks:
+        return
+    yield "<h2>Live against virtual time</h2>"
+    head = ["profile", "policy", "method", "figure", "live", "virtual", "± at most", "agrees"]
+    yield _grid(
+        head,
+        [
+            [
+                *(one.profile, one.policy, one.method, one.name),
+                *(f"{number:.3g}" for number in (one.live, one.virtual, one.bound)),
+                "yes" if one.holds else "NO",
+            ]
+            for one in checks
+        ],
+    )
 
 
 def _runs(folder: Path, sweep: Sweep) -> Iterable[str]:
