@@ -60,6 +60,9 @@ RUN_BY = {
     "sim watch --world --profile --json": "test_cameras_agents_links_hub_and_the_one_who_judges",
     "sim link --profile --view --via --seconds --json": "test_a_user_space_link_does_as_its_seed_foretells",
     "sim up --profile --seconds --report": "test_a_site_behind_relays_answers_and_reports",
+    "sim sweep --profiles --policies --crowds --out --no-curve --flow --gate --live": (
+        "test_a_cell_is_run_live_too_and_compared"
+    ),
     "sim pets2009 scene --out": "test_the_command_writes_the_scene",
     "sim pets2009 crowds --out --crowds": "test_training_crowds_are_made_once_and_carry_their_truth",
     "sim pets2009 sequences --out": "test_a_recording_is_what_came_over_rtsp_and_when",
@@ -80,6 +83,7 @@ MAKE = {
     "demo": ("Makefile", "-m viewsync demo"),
     "test": (".ci/run", "make test"),
     "lint": ("Makefile", "test: lint"),
+    "gate": ("Makefile", "gate: $(VENV)/.test-ready"),
     "setup": ("Makefile", "setup: $(VENV)/.test-ready"),
 }
 TESTS = {path: path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
