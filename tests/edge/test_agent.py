@@ -22,15 +22,16 @@ from viewsync.errors import BundleError, ConfigError, SourceError, UserError
 from viewsync.keys import KeyFolder
 from viewsync.prediction import Prediction
 
-PATIENCE_S = 40.0
+PATIENCE_S = 120.0
 SIZE = (192, 144)
 
 
 class Running:
     """An agent in a thread."""
 
-    def __init__(self, config: EdgeConfig) -> None:
+    def __init__(self, config: EdgeConfig, stopwatch: Callable[..., Any]) -> None:
         self.stop = threading.Event()
+        self._stopwatch = stopwatch
         self.error: BaseException | None = None
         self._config = config
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -44,10 +45,10 @@ class Running:
             raise self.error
 
     def stop_and_time(self) -> float:
-        start_s = time.monotonic()
+        watch = self._stopwatch()
         self.stop.set()
         self.wait()
-        return time.monotonic() - start_s
+        return float(watch.seconds())
 
     def _run(self) -> None:
         try:
@@ -57,13 +58,13 @@ class Running:
 
 
 @pytest.fixture
-def start(tiny_bundle: Path, film: Path) -> Iterator[Callable[..., Running]]:
+def start(tiny_bundle: Path, film: Path, stopwatch: Callable[..., Any]) -> Iterator[Callable[..., Running]]:
     made: list[Running] = []
 
     def make(url: str | None = None, view: str = "south", **other: Any) -> Running:
         source = {"url": url or str(film), **other.pop("source", {})}
         values = {"bundle": tiny_bundle, "site": "yard", "rate_hz": 30.0, **other}
-        running = Running(EdgeConfig(view=view, source=source, **values))
+        running = Running(EdgeConfig(view=view, source=source, **values), stopwatch)
         made.append(running)
         return running
 

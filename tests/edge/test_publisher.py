@@ -20,7 +20,7 @@ from viewsync.units import SECOND_NS
 from viewsync.wire import FeatureMessage, OffsetEstimate, Tensor
 
 SESSION = 7
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 now = SteadyClock(time.time_ns, time.monotonic_ns)
 
 
@@ -46,7 +46,7 @@ def hub(peers: ModuleType) -> Iterator[Any]:
 
 
 @pytest.fixture
-def publish(counts: EdgeCounts) -> Iterator[Callable[..., Publisher]]:
+def publish(counts: EdgeCounts, stopwatch: Callable[..., Any]) -> Iterator[Callable[..., Publisher]]:
     made = []
 
     def make(
@@ -61,9 +61,9 @@ def publish(counts: EdgeCounts) -> Iterator[Callable[..., Publisher]]:
 
     yield make
     for publisher in made:
-        start_s = time.monotonic()
+        watch = stopwatch()
         publisher.close()
-        assert time.monotonic() - start_s < 2.0
+        assert watch.seconds() < 2.0
 
 
 def _value(counts: EdgeCounts, name: str, **labels: str) -> float:

@@ -15,7 +15,7 @@ from viewsync.clock import ClockExchange, SteadyClock
 from viewsync.units import SECOND_NS
 from viewsync.wire import FeatureMessage, Tensor
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 TIMEOUT_NS = 60 * SECOND_NS
 WINDOW = 20
 # libzmq holds WINDOW + 1 messages, and hears only after half of that number that some are on their way: with

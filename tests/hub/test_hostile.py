@@ -113,7 +113,7 @@ def test_oversized_messages_cost_their_sender_the_connection_and_nobody_else(
         assert isinstance(refusal, Refusal) and refusal.reason == "not-msgpack"
         events = stranger.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         stranger.socket.send(b"\x00" * (MAX_MESSAGE_BYTES + 1))
-        assert events.poll(20_000), "libzmq drops the connection before it stores the message"
+        assert events.poll(90_000), "libzmq drops the connection before it stores the message"
         assert isinstance(good.ask(frame("north", 1, time.time_ns())), Ack)
         stranger.socket.disable_monitor()
 
@@ -171,7 +171,7 @@ def test_a_new_connection_does_not_take_the_place_of_another(live: Any, frame: F
         named.routing_id, named.linger = b"owner", 0
         named.connect(hub.config.bind)
         named.send(encode(frame("north", 0, time.time_ns(), session=1)))
-        assert named.poll(20_000)
+        assert named.poll(90_000)
         named.recv()
         thief = context.socket(zmq.DEALER)
         thief.routing_id, thief.linger = b"owner", 0
@@ -179,7 +179,7 @@ def test_a_new_connection_does_not_take_the_place_of_another(live: Any, frame: F
         thief.send(encode(frame("north", 9, time.time_ns(), session=2)))
         assert not thief.poll(500)
         named.send(encode(frame("north", 1, time.time_ns(), session=1)))
-        assert named.poll(20_000)
+        assert named.poll(90_000)
         named.close(linger=0)
         thief.close(linger=0)
 

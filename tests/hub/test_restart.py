@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -73,13 +74,19 @@ def test_kill_9_and_restart_under_a_live_agent(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_with_code_0_within_two_seconds(
-    number: int, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path, hub_tools: ModuleType
+    number: int,
+    start: Callable[..., "subprocess.Popen[str]"],
+    tmp_path: Path,
+    hub_tools: ModuleType,
+    stopwatch: Callable[..., Any],
 ) -> None:
     hub = start()
     with Subscriber(f"ipc://{tmp_path}/predictions") as subscriber:
         hub_tools.first_status(subscriber)
+    watch = stopwatch(hub.pid)
     hub.send_signal(number)
-    assert hub.wait(2) == 0
+    assert watch.until_end(hub, patience_s=100) < 2.0
+    assert hub.returncode == 0
 
 
 def test_a_second_hub_on_the_same_port_ends_with_one_line_and_code_2(
@@ -88,7 +95,7 @@ def test_a_second_hub_on_the_same_port_ends_with_one_line_and_code_2(
     taken = zmq.Context.instance().socket(zmq.PUB)
     taken.bind(f"tcp://127.0.0.1:{free_port}")
     second = start("--bind", f"tcp://127.0.0.1:{free_port}")
-    _, errors = second.communicate(timeout=60)
+    _, errors = second.communicate(timeout=120)
     taken.close(linger=0)
     assert second.returncode == 2
     assert errors.splitlines() == [
@@ -101,7 +108,7 @@ def test_binding_beyond_loopback_without_keys_is_refused(
     start: Callable[..., "subprocess.Popen[str]"],
 ) -> None:
     hub = start("--bind", "tcp://0.0.0.0:5555")
-    _, errors = hub.communicate(timeout=60)
+    _, errors = hub.communicate(timeout=120)
     assert hub.returncode == 2 and len(errors.splitlines()) == 1
     assert "viewsync keys" in errors and "tcp://0.0.0.0:5555" in errors
 
@@ -125,8 +132,8 @@ def test_metrics_and_health(
         # A status later, the turn that counted the rubbish is over.
         while isinstance(subscriber.receive(20), Prediction):
             pass
-        metrics = urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=10).read().decode()
-        health = json.load(urlopen(f"http://127.0.0.1:{free_port}/healthz", timeout=10))
+        metrics = urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=60).read().decode()
+        health = json.load(urlopen(f"http://127.0.0.1:{free_port}/healthz", timeout=60))
     context.destroy(linger=0)
     values = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
     assert float(values['viewsync_hub_messages_total{view="north"}']) == 3
@@ -143,7 +150,7 @@ def test_metrics_and_health(
         and health["view_age_s"]["west"] is None
     )
     with pytest.raises(HTTPError):
-        urlopen(f"http://127.0.0.1:{free_port}/elsewhere", timeout=10)
+        urlopen(f"http://127.0.0.1:{free_port}/elsewhere", timeout=60)
     assert hub.poll() is None
 
 
@@ -175,6 +182,6 @@ def test_subscribe_prints_lines_for_people_and_for_programs(
 
 def test_subscribe_without_a_hub_ends_in_time(tmp_path: Path) -> None:
     listen = [sys.executable, "-m", "viewsync", "subscribe", f"ipc://{tmp_path}/nobody", "--seconds", "0.5"]
-    assert subprocess.run(listen, timeout=60, capture_output=True).returncode == 0
-    counting = subprocess.run([*listen, "--count", "1"], timeout=60, capture_output=True, text=True)
+    assert subprocess.run(listen, timeout=120, capture_output=True).returncode == 0
+    counting = subprocess.run([*listen, "--count", "1"], timeout=120, capture_output=True, text=True)
     assert counting.returncode == 2 and "0 of 1 predictions within 0.5 s" in counting.stderr

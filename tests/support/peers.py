@@ -52,7 +52,7 @@ class AnsweringHub:
         return int(self.endpoint.rpartition(":")[2])
 
     def wait_for(
-        self, condition: Callable[[list[Received]], bool], patience_s: float = 30.0
+        self, condition: Callable[[list[Received]], bool], patience_s: float = 120.0
     ) -> list[Received]:
         with self._changed:
             assert self._changed.wait_for(lambda: condition(self.received), patience_s), self.received

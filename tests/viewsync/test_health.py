@@ -12,7 +12,7 @@ from viewsync.health import HealthServer
 
 
 def get(server: HealthServer, path: str, method: str = "GET") -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(server.host, server.port, timeout=10)
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
     try:
         connection.request(method, path)
         response = connection.getresponse()

@@ -210,7 +210,7 @@ def test_a_signal_sets_the_event_that_loops_wait_on(number: signal.Signals) -> N
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        assert process.communicate(timeout=30)[0] == "stopped\n"
+        assert process.communicate(timeout=120)[0] == "stopped\n"
         assert process.returncode == 0
 
 
@@ -224,7 +224,7 @@ def test_what_nohup_started_goes_on_without_its_terminal() -> None:
         process.send_signal(signal.SIGHUP)
         assert process.stdout.readline() == "False\n"
         process.send_signal(signal.SIGTERM)
-        assert process.communicate(timeout=30)[0] == "stopped\n"
+        assert process.communicate(timeout=120)[0] == "stopped\n"
 
 
 def test_a_second_signal_ends_what_does_not_stop() -> None:
@@ -238,5 +238,5 @@ def test_a_second_signal_ends_what_does_not_stop() -> None:
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "first\n"
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
         assert "KeyboardInterrupt" in errors
