@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from calib.formats import write_rig
+from calib.formats import ALSO, READERS, WRITERS, write_rig
 from calib.scene import Scene, load_scene, save_scene
 from viewsync.cli import main
 
@@ -72,6 +72,14 @@ def test_import_as_one_line_of_json_and_with_everything_said(files, tmp_path):
     assert facts["cameras"]["north"]["centre_m"] == pytest.approx([0.5, 9.0, 3.7])
     assert facts["ground"] == {"origin_m": [-3, -9], "cell_m": 0.25, "columns": 48, "rows": 144}
     assert any("as you say" in note for note in facts["notes"]) and load_scene(out).name == "yard"
+
+
+def test_the_options_name_every_format():
+    def choices(name):
+        command = main.get_command(None, "calib").get_command(None, name)
+        return set(next(p for p in command.params if p.name == "format").type.choices)
+
+    assert choices("import") == {"auto", *READERS, *ALSO} and choices("export") == set(WRITERS)
 
 
 def test_without_out_nothing_is_written(files, tmp_path):
