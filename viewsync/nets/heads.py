@@ -1,5 +1,5 @@
-"""Fusion U and decoder D: synchronised ground features of any subset of views to a density map (`masked`
-fusion).
+"""Fusion U and decoder D: synchronised ground features to a density map, of any subset of views (`masked`) or
+of all views in their places (`concat`, the paper's).
 
 Shape letters: B batch, V views (slot 0 the reference), D channels, Hm Wm matching grid, Hg = 2·Hm, Wg = 2·Wm
 ground grid.
@@ -65,6 +65,37 @@ class MaskedFusion(nn.Module):
         )
 
 
+class ConcatFusion(nn.Module):
+    """The paper's U (Eq. 3): all views side by side, so every view has its own place and none may be absent.
+
+    Returns (B, V·(D + 1) + 3·(V - 1), Hm, Wm): each view's features and where it looks, and of each other
+    view the synchroniser's evidence. Offsets are not looked at.
+    """
+
+    def __init__(self, views: int) -> None:
+        super().__init__()
+        self.others = views - 1
+
+    def channels(self, width: int) -> int:
+        """How many it returns for features of `width` channels."""
+        return width + 1 + self.others * (width + 4)
+
+    def forward(
+        self, reference: Tensor, synchronised: Synchronised | None, looks: Tensor, timing: Timing
+    ) -> Tensor:
+        """reference (B, D, Hm, Wm), looks (B, V, Hm, Wm) as 0 or 1; None leaves the others' places empty."""
+        if synchronised is None:
+            width = self.channels(reference.shape[1]) - reference.shape[1] - 1
+            empty = reference[:, :1].expand(-1, width, -1, -1) * 0.0
+            return torch.cat([reference, looks[:, :1], empty], dim=1)
+        if synchronised.warped.shape[1] != self.others:
+            raise ValueError(
+                f"concat fusion of {self.others + 1} views was given {synchronised.warped.shape[1] + 1}"
+            )
+        others = torch.cat([synchronised.warped, synchronised.evidence, looks[:, 1:].unsqueeze(2)], dim=2)
+        return torch.cat([reference, looks[:, :1], others.flatten(1, 2)], dim=1)
+
+
 class DensityDecoder(nn.Module):
     """Fused features (B, F, Hm, Wm) to people per cell of the ground grid (B, Hg, Wg), never negative."""
 
@@ -84,12 +115,20 @@ class DensityDecoder(nn.Module):
 
 
 class FusionHead(nn.Module):
-    """One way to answer: fuse, then decode. Every synchroniser gets one of the same size."""
+    """One way to answer: fuse, then decode. Every synchroniser gets one of the same size.
 
-    def __init__(self, width: int) -> None:
+    views: how many there are in `concat` fusion; 0 for `masked`.
+    """
+
+    def __init__(self, width: int, views: int = 0) -> None:
         super().__init__()
-        self.fusion = MaskedFusion(width)
-        self.decoder = DensityDecoder(3 * width + 3, width)
+        self.fusion: MaskedFusion | ConcatFusion
+        if views:
+            self.fusion = ConcatFusion(views)
+            channels = self.fusion.channels(width)
+        else:
+            self.fusion, channels = MaskedFusion(width), 3 * width + 3
+        self.decoder = DensityDecoder(channels, width)
 
     def forward(
         self, reference: Tensor, synchronised: Synchronised | None, looks: Tensor, timing: Timing

@@ -6,54 +6,46 @@ ground.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from viewsync.nets.camera_level import CameraSynchroniser
+from viewsync.nets.config import METHODS as METHODS
+from viewsync.nets.config import UNKNOWN_FROM_S as UNKNOWN_FROM_S
+from viewsync.nets.config import UNKNOWN_OFFSET_S as UNKNOWN_OFFSET_S
+from viewsync.nets.config import ModelConfig as ModelConfig
 from viewsync.nets.encoder import Encoder, quantise
 from viewsync.nets.heads import FusionHead
 from viewsync.nets.matching import Described
 from viewsync.nets.projection import GroundEncoder, project_columns
+from viewsync.nets.scene_level import SceneSynchroniser
 from viewsync.nets.synchronisers import (
     Columns,
     ColumnSynchroniser,
+    Moved,
     NoSynchroniser,
     Synchronised,
     Timing,
     warp_ground,
 )
 
-# The offset that stands for "unknown"; anything beyond ±UNKNOWN_FROM_S is read as unknown.
-UNKNOWN_OFFSET_S = 1000.0
-UNKNOWN_FROM_S = 500.0
-METHODS = ("column", "none", "reference-only")
-
 
 @dataclass(frozen=True, slots=True)
-class ModelConfig:
-    """Sizes of a model. `methods` names the heads trained over the shared encoder; `levels` the values on the
-    wire.
+class Motion:
+    """What one of the paper's methods moved: `moved` before projection, or `synchronised` after it.
+
+    reference (B, K, ·, ·), others (B, V-1, K, ·, ·): projected features 𝓕 that it wants to be alike, and
+    looks (B, V, ·, ·), 1 where a view looks there, else 0.
     """
 
-    methods: tuple[str, ...] = METHODS
-    channels: int = 16
-    levels: int = 16
-    heights: int = 6
-    width: int = 48
-    cell_m: float = 0.2
-
-    def __post_init__(self) -> None:
-        unknown = [m for m in self.methods if m not in METHODS]
-        if unknown or not self.methods:
-            raise ValueError(
-                f"unknown method {', '.join(unknown) or '(none given)'}: choose from {', '.join(METHODS)}"
-            )
-
-    def as_dict(self) -> dict[str, object]:
-        """Plain values, for checkpoints and manifests."""
-        return {**asdict(self), "methods": list(self.methods)}
+    moved: Moved | None
+    synchronised: Synchronised | None
+    reference: Tensor
+    others: Tensor
+    looks: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +54,8 @@ class Answer:
     training losses need.
 
     visible (B, V, Hg, Wg): density of the people each view sees. marks (B, V, 2, h, w): scores of heads and
-    feet in the picture. described, synchronised: of the column method, where it was asked for. features
-    (B, V, C, h, w).
+    feet in the picture. described, synchronised: of the column method, where it was asked for. motion: of
+    each of the paper's methods. features (B, V, C, h, w).
     """
 
     density: dict[str, Tensor]
@@ -71,6 +63,7 @@ class Answer:
     marks: Tensor
     described: Described | None
     synchronised: Synchronised | None
+    motion: dict[str, Motion]
     features: Tensor
 
 
@@ -86,11 +79,29 @@ class CountingModel(nn.Module):
         # Heads and feet in the picture: a lesson for the encoder only, never exported.
         self.marks = nn.Conv2d(config.channels, 2, 1)
         nn.init.constant_(self.marks.bias, -4.0)  # type: ignore[arg-type]
-        self.heads = nn.ModuleDict({m: FusionHead(config.width) for m in config.methods})
+        views = len(config.views) if config.fusion == "concat" else 0
+        self.heads = nn.ModuleDict({m: FusionHead(config.width, views) for m in config.methods})
         self.column = (
             ColumnSynchroniser(config.channels, config.heights) if "column" in config.methods else None
         )
         self.none = NoSynchroniser()
+        # The paper's, at the seams CameraLevel and SceneLevel.
+        self.before = nn.ModuleDict(
+            {
+                m: CameraSynchroniser(
+                    m.removeprefix("cls-"),
+                    config.channels,
+                    config.grid,
+                    config.flow_strides,
+                    config.networks,
+                    config.sigma_px,
+                )
+                for m in config.camera_level
+            }
+        )
+        self.after = nn.ModuleDict(
+            {m: SceneSynchroniser(config.width, config.networks) for m in config.methods if m == "sls"}
+        )
 
     def encode(self, images: Tensor) -> Tensor:
         """Images (B, V, 3, H, W) in 0..1 to wire-quantised features (B, V, C, h, w)."""
@@ -99,16 +110,43 @@ class CountingModel(nn.Module):
         features: Tensor = quantise(self.encoder(flat), self.config.levels).unflatten(0, (batch, views))
         return features
 
-    def forward(self, images: Tensor, view_from_ground: Tensor, present: Tensor, offset_s: Tensor) -> Answer:
-        """Images (B, V, 3, H, W) in 0..1, grids (B, V, Z, Hg, Wg, 2), present (B, V) as 0 or 1, and offsets
-        (B, V) in seconds or UNKNOWN_OFFSET_S, to the answers of every method.
+    def forward(
+        self,
+        images: Tensor,
+        view_from_ground: Tensor,
+        present: Tensor,
+        offset_s: Tensor,
+        fundamental: Tensor | None = None,
+    ) -> Answer:
+        """Images (B, V, 3, H, W) in 0..1, grids (B, V, Z, Hg, Wg, 2), present (B, V) as 0 or 1, offsets
+        (B, V) in seconds or UNKNOWN_OFFSET_S, and for camera-level methods F (B, V, 3, 3) from the
+        reference's features to view i's, to the answers of every method.
         """
         features = self.encode(images)
-        return self.fuse(features, view_from_ground, present, offset_s, self.config.methods)
+        return self.fuse(features, view_from_ground, present, offset_s, self.config.methods, fundamental)
 
     def describe(self, images: Tensor, view_from_ground: Tensor, present: Tensor, offset_s: Tensor) -> Answer:
         """Stage one of training: like `forward` without any method's answer."""
         return self.fuse(self.encode(images), view_from_ground, present, offset_s, ())
+
+    def project(
+        self, features: Tensor, view_from_ground: Tensor, present: Tensor
+    ) -> tuple[Columns, Tensor, Tensor]:
+        """Features (B, V, C, h, w), grids (B, V, Z, Hg, Wg, 2) and present (B, V) to columns, ground features
+        (B, V, D, Hm, Wm) and where each view looks (B, V, Hm, Wm).
+        """
+        return self._project(features, view_from_ground, present.reshape(*present.shape, 1, 1, 1))
+
+    def _project(
+        self, features: Tensor, view_from_ground: Tensor, there: Tensor
+    ) -> tuple[Columns, Tensor, Tensor]:
+        """`project` with `present` as (B, V, 1, 1, 1)."""
+        batch, views = features.shape[:2]
+        sampled, inside = project_columns(features.flatten(0, 1), view_from_ground.flatten(0, 1))
+        sampled, inside = sampled.unflatten(0, (batch, views)), inside.unflatten(0, (batch, views))
+        inside = inside * there
+        ground = self.ground(sampled.flatten(0, 1), inside.flatten(0, 1)).unflatten(0, (batch, views))
+        return Columns(sampled, inside), ground, F.max_pool2d(inside[:, :, :2].amin(dim=2), 2)
 
     def fuse(
         self,
@@ -117,6 +155,7 @@ class CountingModel(nn.Module):
         present: Tensor,
         offset_s: Tensor,
         methods: tuple[str, ...],
+        fundamental: Tensor | None = None,
     ) -> Answer:
         """Features (B, V, C, h, w) to the answers of `methods`.
 
@@ -127,17 +166,13 @@ class CountingModel(nn.Module):
         features = torch.where(there > 0, features, torch.zeros_like(features))
         nowhere = torch.full_like(view_from_ground, -2.0)
         view_from_ground = torch.where(there.unsqueeze(-1) > 0, view_from_ground, nowhere)
-        sampled, inside = project_columns(features.flatten(0, 1), view_from_ground.flatten(0, 1))
-        sampled, inside = sampled.unflatten(0, (batch, views)), inside.unflatten(0, (batch, views))
-        inside = inside * there
-        ground = self.ground(sampled.flatten(0, 1), inside.flatten(0, 1)).unflatten(0, (batch, views))
-        looks = F.max_pool2d(inside[:, :, :2].amin(dim=2), 2)
+        columns, ground, looks = self._project(features, view_from_ground, there)
         counts = (offset_s.abs() < UNKNOWN_FROM_S) & (present > 0)
         timing = Timing(
             present, torch.where(counts, offset_s, torch.zeros_like(offset_s)), counts.to(features.dtype)
         )
-        columns = Columns(sampled, inside)
         density: dict[str, Tensor] = {}
+        motion: dict[str, Motion] = {}
         described: Described | None = None
         if self.column is not None and (self.training or not methods):
             described = self.column.describe(columns)
@@ -152,6 +187,17 @@ class CountingModel(nn.Module):
                 moved = synchronised = self._synchronise(described, ground, timing, coarse_m)
             elif method == "none":
                 moved = self.none(columns, ground, timing, coarse_m)
+            elif method in self.before:
+                lines = self._lines(method, fundamental, features, present)
+                before: Moved = self.before[method](features, lines, timing)
+                others = before.features[:, 1:], view_from_ground[:, 1:], there[:, 1:]
+                there_now, ground_now, _ = self._project(*others)
+                moved = self.none(columns, torch.cat([ground[:, :1], ground_now], dim=1), timing, coarse_m)
+                both = columns.inside[:, :, :2].amin(dim=2)
+                motion[method] = Motion(before, None, columns.sampled[:, 0], there_now.sampled, both)
+            elif method in self.after:
+                moved = after = self.after[method](columns, ground, timing, coarse_m)
+                motion[method] = Motion(None, after, ground[:, 0], after.warped, looks)
             density[method] = self.heads[method](ground[:, 0], moved, looks, timing)
         visible = F.softplus(F.pixel_shuffle(self.visible(ground.flatten(0, 1)), 2) - 2.0) * 0.02
         marks = self.marks(features.flatten(0, 1)).unflatten(0, (batch, views))
@@ -161,8 +207,18 @@ class CountingModel(nn.Module):
             marks,
             described,
             synchronised,
+            motion,
             features,
         )
+
+    def _lines(self, method: str, fundamental: Tensor | None, features: Tensor, present: Tensor) -> Tensor:
+        """F of the views that are there, zero for the others; zero where the method does not look at it."""
+        if fundamental is None:
+            if method == "cls-epi":
+                raise ValueError("cls-epi needs the fundamental matrices of the reference and every view")
+            return features.new_zeros(*features.shape[:2], 3, 3)
+        there = present.reshape(*present.shape, 1, 1) > 0
+        return torch.where(there, fundamental, torch.zeros_like(fundamental))
 
     def _synchronise(
         self, described: Described, ground: Tensor, timing: Timing, cell_m: float

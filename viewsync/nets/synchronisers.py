@@ -57,10 +57,24 @@ class Synchronised:
     flow_m: Tensor
 
 
-class CameraLevel(Protocol):
-    """Before projection: features (B, V, C, h, w), `fundamental` (B, V, 3, 3) of reference and view i."""
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """All views' features (B, V, C, h, w) at the reference's instant, its own as they were, and the flows
+    that moved them: `flow_px` (B, V-1, hj, wj, 2) on view i's grid of each of `strides`, coarse to fine, in
+    places (x, y) of that grid from a place to where view i's features for it are.
+    """
 
-    def __call__(self, features: Tensor, fundamental: Tensor, timing: Timing) -> Tensor: ...
+    features: Tensor
+    flow_px: tuple[Tensor, ...]
+    strides: tuple[int, ...]
+
+
+class CameraLevel(Protocol):
+    """Before projection: features (B, V, C, h, w); `fundamental` (B, V, 3, 3) from the reference's places to
+    lines among view i's, x_iᵀ F x_0 = 0.
+    """
+
+    def __call__(self, features: Tensor, fundamental: Tensor, timing: Timing) -> Moved: ...
 
 
 class SceneLevel(Protocol):

@@ -1,0 +1,110 @@
+"""Sizes of a model: what its weights fix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+# The offset that stands for "unknown"; anything beyond ±UNKNOWN_FROM_S is read as unknown.
+UNKNOWN_OFFSET_S = 1000.0
+UNKNOWN_FROM_S = 500.0
+METHODS = ("column", "none", "reference-only")
+# The paper's: CLS before projection, SLS after it.
+CAMERA_LEVEL = ("cls-cat", "cls-cor", "cls-epi")
+SCENE_LEVEL = ("sls",)
+ALL_METHODS = (*METHODS, *SCENE_LEVEL, *CAMERA_LEVEL)
+FUSIONS = ("masked", "concat")
+FLOW_NETS = ("shared", "pair")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Sizes of a model. `methods` names the heads trained over the shared encoder; `levels` the values on the
+    wire.
+
+    views: names of the slots where the reference never changes, it first; else empty. fusion `concat` needs
+    them. grid: rows and columns of the features, for methods whose networks fix them. flow_strides: the grids
+    that the paper's camera-level methods estimate flow on, coarse to fine, in strides of the feature grid.
+    flow_nets: one network for all pairs of views (`shared`), or one for each (`pair`, which needs views).
+    sigma_px: σ of the paper's epipolar weight, in places of the feature grid.
+    """
+
+    methods: tuple[str, ...] = METHODS
+    channels: int = 16
+    levels: int = 16
+    heights: int = 6
+    width: int = 48
+    cell_m: float = 0.2
+    fusion: str = "masked"
+    views: tuple[str, ...] = ()
+    grid: tuple[int, int] = (0, 0)
+    flow_strides: tuple[int, ...] = (4, 2)
+    flow_nets: str = "shared"
+    sigma_px: float = 16.0
+
+    def __post_init__(self) -> None:
+        unknown = [m for m in self.methods if m not in ALL_METHODS]
+        if unknown or not self.methods:
+            raise ValueError(
+                f"unknown method {', '.join(unknown) or '(none given)'}: choose from {', '.join(ALL_METHODS)}"
+            )
+        if self.fusion not in FUSIONS or self.flow_nets not in FLOW_NETS:
+            raise ValueError(
+                f"fusion is one of {', '.join(FUSIONS)} and flow_nets one of {', '.join(FLOW_NETS)}, "
+                f"not {self.fusion} and {self.flow_nets}"
+            )
+        if self.fusion == "concat" and not self.views:
+            raise ValueError("concat fusion needs the names of its views, the reference first")
+        if self.by_pair and not self.views:
+            raise ValueError("a flow network for each pair of views needs fixed views: fusion concat")
+        if self.camera_level and min(self.grid) < 1:
+            raise ValueError(f"{', '.join(self.camera_level)}: needs the rows and columns of the features")
+        if not sound_strides(self.flow_strides):
+            raise ValueError(f"flow_strides {self.flow_strides}: powers of two, coarse to fine, such as 4, 2")
+        if not self.sigma_px > 0:
+            raise ValueError(f"sigma_px {self.sigma_px}: give a positive number of places")
+
+    @property
+    def camera_level(self) -> tuple[str, ...]:
+        """Its methods that move features before projection."""
+        return tuple(m for m in self.methods if m in CAMERA_LEVEL)
+
+    @property
+    def by_pair(self) -> bool:
+        """Whether a flow network belongs to one pair of views."""
+        return self.flow_nets == "pair" and any(m in (*CAMERA_LEVEL, *SCENE_LEVEL) for m in self.methods)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it answers only with all of `views` in their places."""
+        return self.fusion == "concat" or self.by_pair
+
+    @property
+    def networks(self) -> int:
+        """How many flow networks a method has."""
+        return len(self.views) - 1 if self.by_pair else 1
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values, for checkpoints and manifests; what came later is left out where it is as before."""
+        out: dict[str, object] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _ALWAYS or value != field.default:
+                out[field.name] = list(value) if isinstance(value, tuple) else value
+        return out
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """What `as_dict` gave."""
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
+
+
+_ALWAYS = frozenset({"methods", "channels", "levels", "heights", "width", "cell_m"})
+
+
+def sound_strides(strides: tuple[int, ...]) -> bool:
+    """Whether these are powers of two, each less than the one before."""
+    powers = all(stride > 0 and stride & (stride - 1) == 0 for stride in strides)
+    return bool(strides) and powers and list(strides) == sorted(set(strides), reverse=True)

@@ -1,0 +1,103 @@
+"""What the paper's synchronisers share: the network that estimates flow (Table I), the warp W, and `up`.
+
+A flow lives on the grid that is sampled and is told in places of that grid, (x, y): out(p) = in(p + flow(p)).
+Grids get coarser by powers of two, so that place x of a grid of stride s is place s·x + (s − 1)/2 of the
+finest one.
+
+Shape letters: P pairs (reference, view i), C channels, h w rows and columns of a grid.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from viewsync.nets.synchronisers import warp_ground
+
+# Output channels of Table I; every filter is 5×5.
+FILTERS = (128, 128, 64, 64, 32, 2)
+FILTER_SIZE = 5
+
+
+class FlowNet(nn.Sequential):
+    """Motion estimation network M (paper, Table I): (P, n, h, w) to a flow (P, 2, h, w).
+
+    The paper names no activation; rectifiers stand between the layers. The last layer starts at zero: before
+    anything is learned, nothing is moved.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        layers: list[nn.Module] = []
+        for outputs in FILTERS:
+            layer = nn.Conv2d(inputs, outputs, FILTER_SIZE, padding=FILTER_SIZE // 2)
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            layers += [layer, nn.ReLU(inplace=True)]
+            inputs = outputs
+        nn.init.zeros_(layer.weight)
+        super().__init__(*layers[:-1])
+
+
+def warp(features: Tensor, flow: Tensor) -> Tensor:
+    """W (paper, Eq. 5, 10): view i's features (P, C, h, w) by a flow (P, 2, h, w) of the same grid; zero
+    outside.
+    """
+    return warp_ground(features, flow.permute(0, 2, 3, 1), 1.0)
+
+
+def coarser(features: Tensor, stride: int) -> Tensor:
+    """Features (P, C, h, w) on the grid of that stride (a power of two), each place the mean of stride²."""
+    while stride > 1:
+        height, width = features.shape[-2:]
+        # An odd last row or column stands for itself and its missing neighbour.
+        features = F.pad(features, (0, width % 2, 0, height % 2), mode="replicate")
+        features = F.avg_pool2d(features, 2)
+        stride //= 2
+    return features
+
+
+def grid_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Rows and columns of the grid that `coarser` makes."""
+    return -(-size[0] // stride), -(-size[1] // stride)
+
+
+def up(x: Tensor, size: tuple[int, int], times: int) -> Tensor:
+    """(P, C, h, w) on the grid `times` finer, which has `size` (paper, Eq. 18); bilinear."""
+    finer = F.interpolate(x, scale_factor=float(times), mode="bilinear", align_corners=False)
+    return finer[..., : size[0], : size[1]]
+
+
+def up_flow(flow: Tensor, size: tuple[int, int], times: int) -> Tensor:
+    """`up` of a flow (P, 2, h, w): a place of the coarse grid is `times` places of the fine one."""
+    return up(flow, size, times) * float(times) if times > 1 else flow
+
+
+def up_correlation(
+    correlation: Tensor, before: tuple[int, int], after: tuple[int, int], size: tuple[int, int], times: int
+) -> Tensor:
+    """`up` of C (P, h0·w0, hi, wi), which enlarges both its grids: the reference's places, which are its
+    channels, from `before` (h0, w0) to `after`, and view i's places to `size`.
+    """
+    here = correlation.shape[-2:]
+    channels = correlation.flatten(2).transpose(1, 2).unflatten(2, before)  # (P, hi·wi, h0, w0)
+    channels = up(channels, after, times).flatten(2).transpose(1, 2).unflatten(2, here)
+    return up(channels, size, times)
+
+
+def reported(flow: Tensor, batch: int) -> Tensor:
+    """Flows (batch·(V-1), 2, h, w) of all pairs as (batch, V-1, h, w, 2)."""
+    out: Tensor = flow.permute(0, 2, 3, 1).unflatten(0, (batch, flow.shape[0] // batch))
+    return out
+
+
+def pairs_of(slots: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, V, …) as pairs of the reference and every other slot, both (B·(V-1), …), sample by sample."""
+    others = slots[:, 1:]
+    reference = slots[:, :1].expand_as(others)
+    return reference.flatten(0, 1), others.flatten(0, 1)
+
+
+def check_networks(networks: int, others: int) -> None:
+    """Raise ValueError unless one network serves all `others` views, or each has its own."""
+    if networks not in (1, others):
+        raise ValueError(f"{networks} flow networks, one for each pair of views; there are {others} pairs")
