@@ -16,6 +16,7 @@ from bench.compute import extraction, hub_steps, message_bytes
 from bench.frames import render, rendering_row
 from bench.links import link_rows
 from bench.memory import memory_rows
+from bench.page import page_row
 from bench.path import path_row
 from bench.rows import GROUPS, Row
 from bench.runtimes import runtime_rows
@@ -69,6 +70,9 @@ def measure(settings: Settings, say: Callable[[str], None]) -> list[Row]:
     if "link" in wanted:
         say("the laboratory's user-space link")
         rows += link_rows(min(settings.seconds, 5.0))
+    if "page" in wanted:
+        say("the calibration page's reaction to a click")
+        rows.append(page_row(bundle.scene, frames.seen, settings.answers))
     return rows
 
 

@@ -4,6 +4,7 @@ Somebody counts as seen where the middle of the body is in the picture and the f
 of the scene. Shape letters: V views, Hg Wg rows and columns of the plan.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -57,6 +58,8 @@ def coarse_plan(grid: GroundGrid, most_cells: int = _MOST_CELLS) -> GroundGrid:
     )
 
 
+# While points are marked one after the other, the scene stays the same.
+@functools.lru_cache(maxsize=8)
 def coverage(scene: Scene, most_cells: int = _MOST_CELLS) -> Coverage:
     """Coverage of the scene's ground, on a plan of at most `most_cells` a side."""
     plan = coarse_plan(scene.ground, most_cells)
@@ -78,4 +81,5 @@ def coverage(scene: Scene, most_cells: int = _MOST_CELLS) -> Coverage:
         # Half the body, doubled: feet or head may be outside the picture or the lens model.
         height = 2 * np.linalg.norm(high - low, axis=-1)
         pixels[index] = np.where(seen & np.isfinite(height), height, 0.0)
+    pixels.setflags(write=False)
     return Coverage(plan, tuple(scene.cameras), pixels)

@@ -19,7 +19,7 @@ from calib.ground import GroundGrid
 from calib.overlay import closed, epipolar_curves, grid_step_m, ground_lines, image_lines
 from calib.page.draft import Draft, Size
 from calib.points import residuals
-from calib.triangulation import triangulate
+from calib.triangulation import triangulate_all
 from calib.walker import HEIGHT_M, Walk, Walker, seen_walker
 
 Floats = NDArray[np.float64]
@@ -39,9 +39,10 @@ def draft_facts(draft: Draft, sizes: Mapping[str, Size]) -> dict[str, Any]:
         _view_facts(draft, view, by_camera[view].rms_px if view in by_camera else math.nan)
         for view in draft.sizes
     ]
+    placed = iter(triangulate_all(draft.cameras, [p.pixels for p in draft.points if p.world is None]))
     points = []
     for point in draft.points:
-        place = point.world if point.world is not None else triangulate(draft.cameras, point.pixels)
+        place = point.world if point.world is not None else next(placed)
         points.append(
             {
                 "name": point.name,
@@ -215,7 +216,14 @@ def _number(value: float, digits: int) -> float | None:
 
 def _flat(line: Floats, simplify: bool = True) -> list[float]:
     """x, y, x, y …; with `simplify`, as few places as keep the line where it is."""
-    if simplify and len(line) > 2:
-        line = cv2.approxPolyDP(line.astype(np.float32), _SIMPLER_PX, False).reshape(-1, 2).astype(np.float64)
+    if simplify and len(line) > 4:
+        # In halves: OpenCV loses a side of a line that ends where it begins.
+        half = len(line) // 2
+        line = np.concatenate([_fewer(line[: half + 1])[:-1], _fewer(line[half:])])
     rounded: list[float] = np.round(line, 1).ravel().tolist()
     return rounded
+
+
+def _fewer(line: Floats) -> Floats:
+    found = cv2.approxPolyDP(line.astype(np.float32), _SIMPLER_PX, False)
+    return found.reshape(-1, 2).astype(np.float64)

@@ -49,6 +49,10 @@ RUN_BY = {
         "test_import_as_one_line_of_json_and_with_everything_said"
     ),
     "calib export --format --out": "test_export_and_back",
+    "calib serve --frames --source --points": "test_a_point_is_clicked_named_typed_undone_and_saved",
+    "calib check --points --frames --source --report --json": (
+        "test_the_command_says_and_draws_what_it_finds"
+    ),
     "sim camera --view --seed --people --fps --clock-offset --url": (
         "test_a_simulated_camera_and_an_agent_as_the_page_has_it"
     ),
@@ -67,6 +71,9 @@ RUN_BY = {
     "sim pets2009 crowds --out --crowds": "test_training_crowds_are_made_once_and_carry_their_truth",
     "sim pets2009 sequences --out": "test_a_recording_is_what_came_over_rtsp_and_when",
     "sim dataset --scene --out --crowds": "test_the_command_makes_keeps_and_explains",
+    "sim dataset --scene --out --crowds --together!": "test_the_paper_s_models_as_printed",
+    "evaluate --bundle --data --tau!": "test_the_paper_s_models_as_printed",
+    "evaluate --checkpoint --data --kappa!": "test_the_paper_s_models_as_printed",
     "sim describe --scene --people --crowds --json": "test_the_command_prints_json",
     "train --config --out --set": "test_ctrl_c_saves_and_the_same_command_goes_on",
     "export --checkpoint --scene --out --replace --accuracy --data --crowds": (

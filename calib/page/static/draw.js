@@ -6,17 +6,18 @@ export const COLOURS = {
   chosen: "#5fb0ff",
 };
 
-export function sharpen(canvas) {
+// A cleared canvas whose unit is a css pixel, as sharp as the screen.
+export function sharpen(canvas, [wide, high]) {
   const ratio = window.devicePixelRatio || 1;
-  const width = Math.round(canvas.clientWidth * ratio);
-  const height = Math.round(canvas.clientHeight * ratio);
+  const width = Math.round(wide * ratio);
+  const height = Math.round(high * ratio);
   if (canvas.width !== width || canvas.height !== height) {
     canvas.width = width;
     canvas.height = height;
   }
   const ctx = canvas.getContext("2d");
   ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
-  ctx.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
+  ctx.clearRect(0, 0, wide, high);
   ctx.lineJoin = "round";
   ctx.lineCap = "round";
   return ctx;

@@ -4,7 +4,7 @@ import { chip, h, typePosition } from "./panels.js";
 import { activate, showPicture, zoomActive } from "./views.js";
 import "./plan.js";
 import { choose, finish, hint, moveMarkHere, otherPoint, refreshPerson, removeInHand, takeBack, TOOLS, walk } from "./work.js";
-import { active, edit, load, on, redraw, send, store, toast, ui } from "./store.js";
+import { active, changed, edit, load, on, redraw, send, store, toast, ui } from "./store.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -43,6 +43,7 @@ const icon = (name) => {
 };
 
 function drawTools() {
+  if (!changed("tools", ui.tool, ui.walking, ui.layout)) return;
   const tools = TOOLS.map(([tool, key, text, title]) =>
     h("button", { id: `tool-${tool}`, "aria-pressed": String(ui.tool === tool), title: `${title} (${key})`, onclick: () => choose(tool) }, icon(tool), text));
   keepFocus($("tools"), [
@@ -65,6 +66,7 @@ function flip() {
 
 function drawHeader() {
   const state = store.state;
+  if (!changed("header", state)) return;
   $("scene-name").textContent = state.name;
   $("saved").textContent = state.saved ? "saved" : "not saved";
   $("saved").classList.toggle("no", !state.saved);
@@ -82,6 +84,7 @@ function drawHeader() {
 
 function drawStageHead() {
   const view = active();
+  if (!changed("head", view, ui.frozen, $("focal-too").checked, JSON.stringify(ui.shown))) return;
   $("view-name").textContent = view?.name ?? "";
   if (!view) {
     $("view-facts").textContent = "";
@@ -96,6 +99,7 @@ function drawStageHead() {
   $("solve").disabled = usable < needed;
   $("solve").title = usable < needed ? `Needs ${needed} points with a world position, marked in this view` : `Find where ${view.name} stands from its points (S)`;
   drawMedia(view.name);
+  if (!changed("toggles", JSON.stringify(ui.shown))) return;
   const toggles = TOGGLES.map(([key, text, colour]) => {
     const dot = h("i");
     dot.style.background = colour;
@@ -169,6 +173,8 @@ async function busy(button, work) {
   button.setAttribute("aria-busy", "true");
   await work();
   button.removeAttribute("aria-busy");
+  button.disabled = false;
+  drawHeader();
   redraw(true);
 }
 
@@ -230,7 +236,7 @@ for (const dialog of document.querySelectorAll("dialog")) {
   dialog.querySelectorAll("button").forEach((button) => (button.onclick = () => dialog.close(button.value)));
 }
 $("keys-grid").append(...KEYS.flatMap(([key, text]) => [h("span", {}, h("kbd", {}, key)), h("span", {}, text)]));
-on("state", () => refreshPerson());
+on("state", (moved) => moved && refreshPerson());
 on("ui", () => {
   drawHeader();
   drawTools();

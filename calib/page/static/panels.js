@@ -3,7 +3,7 @@
 import { grade } from "./draw.js";
 import { activate } from "./views.js";
 import { choose, eraseShape, tellShape } from "./work.js";
-import { edit, inHand, on, pointOf, redraw, shapeCorners, store, ui } from "./store.js";
+import { changed, edit, inHand, on, pointOf, redraw, shapeCorners, store, ui } from "./store.js";
 
 const panel = document.getElementById("panel");
 const tabs = document.getElementById("tabs");
@@ -215,15 +215,14 @@ function drawTabs() {
 }
 
 on("ui", () => {
+  if (!changed("panel", store.state, ui.tab, ui.point, JSON.stringify(ui.shape), ui.tool)) return;
   // Whoever types goes on typing.
   const focus = document.activeElement;
   const at = focus?.id && (panel.contains(focus) || tabs.contains(focus)) ? focus.id : null;
   const typed = at && focus.matches("input[type=text], textarea") && focus.value !== focus.defaultValue ? focus.value : null;
   const where = typed !== null ? [focus.selectionStart, focus.selectionEnd] : null;
   drawTabs();
-  const scroll = panel.scrollTop;
   panel.replaceChildren(...PANELS[ui.tab]().filter(Boolean));
-  panel.scrollTop = scroll;
   const again = at && document.getElementById(at);
   if (again) {
     if (typed !== null) {
@@ -232,7 +231,10 @@ on("ui", () => {
     }
     again.focus({ preventScroll: true });
   }
-  panel.querySelector('[aria-selected="true"]')?.scrollIntoView({ block: "nearest" });
+  if (changed("in hand", ui.tab, ui.point, JSON.stringify(ui.shape))) {
+    // When it is laid out anyway: asking for it now would take longer than everything else.
+    requestAnimationFrame(() => panel.querySelector('[aria-selected="true"]')?.scrollIntoView({ block: "nearest" }));
+  }
 });
 
 export function typePosition() {

@@ -2,7 +2,7 @@
 
 import { COLOURS, cross, dot, gradeColour, label, polygon, sharpen } from "./draw.js";
 import { clicked, hoverAt, inside, isSecond, tellShape } from "./work.js";
-import { ask, newest, on, redraw, store, ui } from "./store.js";
+import { ask, changed, newest, on, redraw, sizeOf, store, ui } from "./store.js";
 
 const canvas = document.getElementById("plan");
 const legend = document.getElementById("legend");
@@ -23,6 +23,7 @@ function colourOf(steps, value) {
 
 function paintRaster() {
   const plan = store.plan;
+  if (!changed("raster", plan, ui.layer, ui.layer === "active" && ui.active)) return;
   raster = null;
   legend.textContent = "";
   if (ui.layer === "none") return;
@@ -76,7 +77,7 @@ function frame() {
     low = Math.min(low, Math.max(y, y0 - reach));
     high = Math.max(high, Math.min(y, y1 + reach));
   }
-  const [w, h] = [canvas.clientWidth, canvas.clientHeight];
+  const [w, h] = sizeOf(canvas);
   const scale = Math.min((w - 56) / (right - left), (h - 34) / (high - low));
   const ox = (w - scale * (left + right)) / 2;
   const oy = (h + scale * (low + high)) / 2;
@@ -84,7 +85,7 @@ function frame() {
 }
 
 function draw() {
-  const ctx = sharpen(canvas);
+  const ctx = sharpen(canvas, sizeOf(canvas));
   const { scale, to, ground } = frame();
   const [x0, y0, x1, y1] = ground;
   const [left, top] = to(x0, y1);
@@ -178,7 +179,7 @@ function drawShapes(ctx, to) {
 function drawCameras(ctx, to) {
   for (const { name, camera } of store.state.views) {
     if (!camera?.centre) continue;
-    const [w, h] = [canvas.clientWidth, canvas.clientHeight];
+    const [w, h] = sizeOf(canvas);
     const exact = to(camera.centre[0], camera.centre[1]);
     const [x, y] = [Math.min(w - 8, Math.max(8, exact[0])), Math.min(h - 8, Math.max(8, exact[1]))];
     const mine = name === ui.active;
@@ -275,16 +276,10 @@ layer.addEventListener("change", () => {
   redraw(true);
 });
 
-const learnPlan = newest(async (key) => {
+const learnPlan = newest(async () => {
   store.plan = await ask("/api/plan");
-  store.planOf = key;
   redraw(true);
 });
-on("state", () => {
-  const { ground, views } = store.state;
-  const key = JSON.stringify([ground, views.map((view) => [view.camera, view.occluders])]);
-  if (key !== store.planOf) learnPlan(key);
-});
+on("state", (moved) => moved && learnPlan());
 on("ui", paintRaster);
 on("draw", draw);
-new ResizeObserver(() => redraw()).observe(canvas);

@@ -1,6 +1,7 @@
 // What the server said last (`store.state`), what this window shows (`ui`), and the only ways to change either.
 
-export const store = { state: null, plan: null, planOf: null, walker: null, hover: null };
+// geometry: what lines, person and plan are made of, as text: where it is the same, they are.
+export const store = { state: null, geometry: null, plan: null, walker: null, hover: null };
 
 export const ui = {
   active: null, // view in hand
@@ -40,11 +41,12 @@ export function redraw(panels = false) {
     touched = false;
     heard.draw.forEach((listener) => listener());
     if (performance.getEntriesByName("answered").length) {
-      performance.measure("reaction", "click", "answered");
-      // What the eye waits for: the click, the server, and this drawing.
-      performance.measure("click-to-drawn", "click");
-      performance.clearMarks("click");
       performance.clearMarks("answered");
+      // What the eye waits for: the click, the server, this drawing, and the frame that it is in.
+      setTimeout(() => {
+        if (performance.getEntriesByName("click").length) performance.measure("click-to-drawn", "click");
+        performance.clearMarks("click");
+      });
     }
   });
 }
@@ -109,13 +111,15 @@ function gone(now) {
 }
 
 export function show(state) {
-  const before = store.state;
+  const before = store.geometry;
   store.state = state;
+  const { ground, region, views } = state;
+  store.geometry = JSON.stringify([ground, region, views.map((view) => [view.name, view.camera, view.occluders])]);
   if (!state.views.some((view) => view.name === ui.active)) ui.active = state.views[0]?.name ?? null;
   if (ui.point && !pointOf(ui.point)) ui.point = null;
   const shape = ui.shape;
   if (shape && !shapeCorners(shape)) ui.shape = null;
-  heard.state.forEach((listener) => listener(before));
+  heard.state.forEach((listener) => listener(before !== store.geometry));
   redraw(true);
 }
 
@@ -172,6 +176,30 @@ export function toast(lines, bad = false) {
   toasts.append(box);
   while (toasts.children.length > 3) toasts.firstChild.remove();
   setTimeout(() => box.remove(), bad ? 9000 : 5000);
+}
+
+const seen = new Map();
+
+// Whether what `part` of the page shows is not what it showed before; building it anew costs more than drawing.
+export function changed(part, ...now) {
+  const before = seen.get(part);
+  if (before && before.length === now.length && now.every((value, i) => value === before[i])) return false;
+  seen.set(part, now);
+  return true;
+}
+
+const sizes = new WeakMap();
+
+// Width and height of an element, css pixels, without making the browser lay the page out to answer.
+export function sizeOf(element, whenever = redraw) {
+  if (!sizes.has(element)) {
+    sizes.set(element, [element.clientWidth, element.clientHeight]);
+    new ResizeObserver(([entry]) => {
+      sizes.set(element, [entry.contentRect.width, entry.contentRect.height]);
+      whenever();
+    }).observe(element);
+  }
+  return sizes.get(element);
 }
 
 // Only the newest question matters: while one is under way, later ones wait as one.

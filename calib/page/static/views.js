@@ -2,7 +2,7 @@
 
 import { COLOURS, cross, dot, gradeColour, label, net, person, polygon, sharpen, strokeAll } from "./draw.js";
 import { clicked, dropMark, hoverAt, isSecond, nudge, pickMark, tellShape } from "./work.js";
-import { inHand, on, redraw, store, ui, viewOf } from "./store.js";
+import { changed, inHand, on, redraw, sizeOf, store, ui, viewOf } from "./store.js";
 
 const NEAR = 10; // css pixels around a mark or corner
 const LIVE_MS = { active: 400, other: 2000 };
@@ -29,7 +29,6 @@ class View {
     this.element.append(this.canvas, this.tag, this.none);
     this.element.title = index < 9 ? `${name} (key ${index + 1})` : name;
     this.listen();
-    new ResizeObserver(() => redraw()).observe(this.canvas);
     this.picture();
   }
 
@@ -44,7 +43,7 @@ class View {
   // Place of the picture -> place on the canvas, and back.
   transform() {
     const { width, height } = this.facts;
-    const [w, h] = [this.canvas.clientWidth, this.canvas.clientHeight];
+    const [w, h] = sizeOf(this.canvas);
     const zoom = this.small ? 1 : this.zoom;
     const scale = Math.min(w / width, h / height) * zoom;
     const pan = this.small ? [0, 0] : this.pan;
@@ -97,20 +96,18 @@ class View {
     const facts = this.facts;
     this.element.classList.toggle("active", ui.active === this.name);
     this.canvas.tabIndex = this.small ? -1 : 0;
-    const ctx = sharpen(this.canvas);
     const { scale, to, corner } = this.transform();
     const [w, h] = [facts.width * scale, facts.height * scale];
-    ctx.fillStyle = "#181b22";
-    ctx.fillRect(...corner, w, h);
-    if (this.image) {
-      ctx.imageSmoothingEnabled = scale < 4;
-      ctx.drawImage(this.image, ...corner, w, h);
-    }
+    this.paintBackdrop(facts, scale, to, corner);
+    const ctx = sharpen(this.canvas, sizeOf(this.canvas));
+    ctx.save();
+    ctx.resetTransform();
+    ctx.drawImage(this.backdrop, 0, 0);
+    ctx.restore();
     ctx.save();
     ctx.beginPath();
     ctx.rect(...corner, w, h);
     ctx.clip();
-    if (facts.camera && ui.shown.grid) net(ctx, facts.lines, to);
     if (ui.shown.shapes) this.drawShapes(ctx, facts, to);
     if (ui.shown.rays && ui.hover?.view !== this.name) this.drawRays(ctx, to);
     const seen = store.walker?.views[this.name];
@@ -119,6 +116,27 @@ class View {
     this.drawCursor(ctx, to);
     ctx.restore();
     this.drawTag(facts);
+  }
+
+  // Picture and net, which most changes leave as they are.
+  paintBackdrop(facts, scale, to, corner) {
+    const [wide, high] = sizeOf(this.canvas);
+    const now = [this.image, wide, high, window.devicePixelRatio, scale, ...corner, ui.shown.grid, store.geometry];
+    if (this.painted && now.every((part, i) => part === this.painted[i])) return;
+    this.painted = now;
+    this.backdrop ??= document.createElement("canvas");
+    const ctx = sharpen(this.backdrop, [wide, high]);
+    const [w, h] = [facts.width * scale, facts.height * scale];
+    ctx.beginPath();
+    ctx.rect(...corner, w, h);
+    ctx.clip();
+    ctx.fillStyle = "#181b22";
+    ctx.fillRect(...corner, w, h);
+    if (this.image) {
+      ctx.imageSmoothingEnabled = scale < 4;
+      ctx.drawImage(this.image, ...corner, w, h);
+    }
+    if (facts.camera && ui.shown.grid) net(ctx, facts.lines, to);
   }
 
   drawShapes(ctx, facts, to) {
@@ -211,7 +229,8 @@ class View {
     canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     canvas.addEventListener("keydown", (event) => this.key(event));
     canvas.addEventListener("focus", () => {
-      if (!this.small) ui.active = this.name;
+      if (this.small || ui.active === this.name) return;
+      ui.active = this.name;
       redraw(true);
     });
   }
@@ -224,7 +243,10 @@ class View {
     }
     this.skip = false;
     this.byKey = false;
-    ui.active = this.name;
+    if (ui.active !== this.name) {
+      ui.active = this.name;
+      redraw(true);
+    }
     this.canvas.focus({ preventScroll: true });
     this.canvas.setPointerCapture(event.pointerId);
     const start = [event.offsetX, event.offsetY];
@@ -239,9 +261,10 @@ class View {
       else if (point !== null) {
         Object.assign(this.drag, { point, at: store.state.points.find((p) => p.name === point).pixels[this.name] });
         pickMark(point);
+        redraw(true);
       } else if (ui.tool === "select") this.drag.panning = true;
     }
-    redraw(true);
+    redraw();
   }
 
   move(event) {
@@ -286,9 +309,9 @@ class View {
     if (!this.small) this.zoomBy(Math.exp(-event.deltaY / 400), event.offsetX, event.offsetY);
   }
 
-  zoomBy(factor, x = this.canvas.clientWidth / 2, y = this.canvas.clientHeight / 2) {
+  zoomBy(factor, x = sizeOf(this.canvas)[0] / 2, y = sizeOf(this.canvas)[1] / 2) {
     const zoom = Math.min(40, Math.max(1, this.zoom * factor));
-    const middle = [this.canvas.clientWidth / 2, this.canvas.clientHeight / 2];
+    const middle = sizeOf(this.canvas).map((v) => v / 2);
     const ratio = zoom / this.zoom;
     this.pan = [x, y].map((v, i) => v - middle[i] - (v - middle[i] - this.pan[i]) * ratio);
     this.zoom = zoom;
@@ -350,13 +373,14 @@ function arrange() {
   else {
     const { width, height } = viewOf(ui.active);
     const fits = (w, h) => Math.min(w / width, h / height);
-    const [w, h] = [box.clientWidth, box.clientHeight];
+    const [w, h] = sizeOf(box, () => redraw(true));
     if (others <= 4 && fits(0.72 * w, h) > fits(w, 0.75 * h)) {
       look += " side";
       columns = "minmax(0, 72fr) minmax(0, 28fr)";
       rows = `repeat(${others}, minmax(0, 1fr))`;
     } else columns = `repeat(${others}, minmax(0, 1fr))`;
   }
+  if (!changed("views", look, columns, rows)) return;
   box.className = `views ${look}`;
   box.style.gridTemplateColumns = columns;
   box.style.gridTemplateRows = rows;
@@ -371,5 +395,4 @@ on("state", () => {
   });
 });
 on("ui", arrange);
-new ResizeObserver(() => redraw(true)).observe(box);
 on("draw", () => views.forEach((view) => view.draw()));

@@ -221,6 +221,21 @@ def test_what_the_page_is_told_agrees_with_the_cameras(draft, plaza):
     )
 
 
+def test_outlines_go_all_the_way_round(draft, plaza):
+    corners = np.array([[6, 4], [9, 4.5], [8.5, 8], [6.5, 7.5]])
+    shaped = done(done(draft, do="zone", corners=corners.tolist()).draft, do="region", corners=SQUARE).draft
+    for view in draft_facts(shaped, {})["views"]:
+        camera = plaza.cameras[view["name"]]
+        (part,) = view["shapes"]["zones"]["zone-1"]
+        line = np.reshape(part, (-1, 2))
+        np.testing.assert_allclose(line[0], line[-1], atol=0.1)
+        for place in (*corners, *(corners + np.roll(corners, -1, axis=0)) / 2):
+            pixel = camera.project((*place, 0))
+            start, step = line[:-1], np.diff(line, axis=0)
+            along = np.clip(((pixel - start) * step).sum(axis=1) / (step**2).sum(axis=1), 0, 1)
+            assert np.linalg.norm(start + along[:, None] * step - pixel, axis=1).min() < 0.5
+
+
 def test_a_view_without_a_pose_has_no_lines_and_no_plan(marked):
     bare = Draft.of("new", None, marked, {"north": (768, 576)})
     facts = draft_facts(bare, {})

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from calib.points import load_points, save_points
+from calib.points import MarkedPoint, load_points, save_points
 from calib.scene import load_scene
 
 DOCS = Path(__file__).parents[4] / "docs"
@@ -33,7 +33,9 @@ def test_a_point_is_clicked_named_typed_undone_and_saved(
     window, command, plaza, marked, pictures, scene_file
 ):
     save_points(marked, scene_file.with_name("points.yaml"))
-    served = command(scene_file, "--frames", pictures)
+    north = f"north={pictures / 'north.png'}"
+    points = scene_file.with_name("points.yaml")
+    served = command(scene_file, "--frames", pictures, "--source", north, "--points", points)
     window.open(served)
     world = (12.0, 8.0, 0.0)
     for view in ("north", "east", "south"):
@@ -291,9 +293,19 @@ def test_two_windows_do_not_overwrite_each_other(window, served, browser):
     other.close()
 
 
-def test_the_picture_of_the_page_in_the_documentation(window, served, plaza, tmp_path):
+def test_the_picture_of_the_page_in_the_documentation(
+    window, serve, plaza, marked, pictures, scene_file, tmp_path
+):
     """Taken as a user would see it; it replaces the one in docs/ only when asked to."""
-    window.open(served)
+    rng = np.random.default_rng(1)
+    clicked = [
+        MarkedPoint(
+            p.name, p.world, {view: pixel + rng.normal(0, 0.5, 2) for view, pixel in p.pixels.items()}
+        )
+        for p in marked
+    ]
+    save_points(clicked, scene_file.with_name("points.yaml"))
+    window.open(serve(scene_file, "--frames", pictures))
     edit = "(action) => import('/static/store.js').then(({edit}) => edit(action))"
     window.page.evaluate(edit, {"do": "zone", "corners": [list(c) for c in CORNERS], "rename": "entrance"})
     window.page.evaluate(edit, {"do": "region", "corners": [[1, 1], [18.5, 1], [18.5, 14], [1, 14]]})
