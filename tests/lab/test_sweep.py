@@ -133,5 +133,7 @@ def test_a_cell_is_run_live_too_and_compared(place: Path, tiny_bundle: Path) -> 
     assert {method for method, _, _ in said} == {"column", "none", "reference-only"}
     assert done.exit_code == (1 if any(verdict == "DIFFERS" for *_, verdict in said) else 0)
     answers = lines(place / "live/answers-live.csv")
-    assert answers and all(float(a["clock_error_s"]) <= float(a["clock_bound_s"]) for a in answers)
+    # Where the machine was too busy for any answer in time, that is a difference, and no agreement.
+    assert answers or done.exit_code == 1
+    assert all(float(a["clock_error_s"]) <= float(a["clock_bound_s"]) for a in answers)
     assert "Live against virtual time" in (place / "live/report.html").read_text("utf-8")

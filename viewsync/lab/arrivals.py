@@ -81,11 +81,12 @@ def plan(profile: Profile, bundle: Bundle, crowd: int, seconds: float) -> Plan:
 
 def times_off(plan: Plan) -> tuple[tuple[str, float, float], ...]:
     """When a view's link or camera is off: (view, from, to) in seconds of the scenario."""
-    return tuple(
+    found = (
         (view, period.at_s, plan.scenario.seconds if period.for_s is None else period.at_s + period.for_s)
         for view, section in plan.views.items()
         for period in _periods(section)
     )
+    return tuple(dict.fromkeys(found))  # an outage is often both ways at once
 
 
 def _periods(section: ViewSection) -> tuple[Period, ...]:
