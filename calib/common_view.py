@@ -94,6 +94,9 @@ def _extent(cameras: Mapping[str, Camera]) -> tuple[Floats, Floats]:
 
 def _share(camera: Camera, points: Floats) -> Floats:
     """Ground points (..., 3) -> (...) a person's height there as a share of the picture's, 0 if not seen."""
+    if camera.centre[2] <= 0:
+        # From below, nobody is seen standing on it.
+        return np.zeros(points.shape[:-1])
     feet = camera.project(points)
     head = camera.project(points + np.array([0.0, 0.0, _PERSON_M]))
     share = np.linalg.norm(head - feet, axis=-1) / camera.height

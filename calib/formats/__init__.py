@@ -116,12 +116,13 @@ def write_rig(rig: Rig, path: Path | str, format: str) -> tuple[Path, ...]:
                 "hold: calibrate it without skew"
             )
     texts: dict[Path, str] = WRITERS[format].texts(rig, path)
-    for file, text in texts.items():
+    if path not in texts:
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir(exist_ok=True)
         except OSError as error:
             raise CalibError(
-                f"{file.parent}: cannot be made ({error.strerror or error}): check it"
+                f"{path}: cannot be made a folder ({error.strerror or error}): choose another place"
             ) from error
+    for file, text in texts.items():
         write_atomically(file, text)
     return tuple(texts)

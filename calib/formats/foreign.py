@@ -129,6 +129,9 @@ def settle(found: Foreign, wishes: Wishes) -> Rig:
             )
         except CalibError as error:
             raise CalibError(f"{place[id(camera)]}: {error}") from None
+    below = [name for name, camera in made.items() if camera.centre[2] <= 0]
+    if below:
+        notes.append(f"ground: {', '.join(below)} not above it (height 0); --up or --raise may be wrong")
     return Rig(made, (*notes, *found.notes))
 
 

@@ -46,6 +46,8 @@ def test_no_ground_in_common_or_none_at_all_says_what_to_do():
         common_ground(apart)
     with pytest.raises(CalibError, match=r"no camera sees the ground.*--ground"):
         common_ground({"up": camera((0, 0, 4), (8, 0, 9))})
+    with pytest.raises(CalibError, match="no camera sees the ground"):
+        common_ground({"cellar": camera((0, 0, -1), (3, 0, 0))})
     with pytest.raises(CalibError, match="no rectangle"):
         grid_over(0, 0, 0, 5)
     with pytest.raises(CalibError, match="no rectangle"):

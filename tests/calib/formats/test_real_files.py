@@ -120,6 +120,9 @@ def test_caliscopes_cameras_agree_on_a_board_and_on_its_size(data):
     with pytest.raises(CalibError, match="--up"):
         read_rig([path])  # two of its cameras are turned by 90°: nothing says which way is up
     cameras = read_rig([path], wishes=Wishes(up="-y")).cameras
+    assert all(camera.centre[2] <= 0 for camera in cameras.values())  # cam_1 is its origin, and it says so:
+    notes = read_rig([path], wishes=Wishes(up="-y")).notes
+    assert any("cam_0, cam_1, cam_2, cam_3 not above it" in note for note in notes)
     seen, place = board_views(data)
     points, error = {}, []
     for key, pixels in seen.items():

@@ -162,4 +162,6 @@ def test_what_a_format_cannot_hold_is_said(tmp_path, rig):
     (tmp_path / "file").write_text("")
     with pytest.raises(CalibError, match="cannot be made"):
         write_rig(rig, tmp_path / "file" / "model", "colmap")
+    with pytest.raises(CalibError, match="cannot be written"):
+        write_rig(rig, tmp_path / "absent" / "rig.yaml", "opencv")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
