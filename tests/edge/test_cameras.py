@@ -52,12 +52,11 @@ def test_a_real_clip_frame_by_frame_against_independent_readers(
     since = latest[0].seq + 1 if latest else 0
     shared = [frame for frame in frames[since:] if frame.capture_ns <= last_ns]
     assert {frame.clock for frame in shared} == {"rtcp"}
-    assert len(shared) >= 30
     steps_s = np.diff([frame.capture_ns for frame in shared]) / SECOND_NS
     steps = np.round(steps_s / interval_s)
     assert np.abs(steps_s - steps * interval_s).max() < 0.01  # a new sender report may move them so far
     # Every frame once. Where this machine was too slow for one, the next took its place and was counted.
-    assert steps.min() == 1
+    assert len(shared) >= 5 and steps.sum() >= 30 and steps.min() >= 1
     assert (steps - 1).sum() <= value("frames_dropped_total", reason="newer")
     assert value("frames_dropped_total", reason="rate") == 0
 
