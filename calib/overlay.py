@@ -20,6 +20,8 @@ _SAMPLES = 120
 _NEAREST_M, _FURTHEST_M = 0.2, 2000.0
 # Of the picture's size, beyond its border: far enough that lines leave it, near enough for whole numbers.
 _MARGIN = 0.25
+# A line that leaves the picture is drawn to its next sample, if that is not further away than this.
+_LEAVES = 8.0
 
 
 def image_lines(camera: Camera, points: ArrayLike, samples: int = _SAMPLES) -> list[Floats]:
@@ -36,9 +38,19 @@ def image_lines(camera: Camera, points: ArrayLike, samples: int = _SAMPLES) -> l
 
 
 def _visible(camera: Camera, pixels: Floats) -> list[Floats]:
-    margin = _MARGIN * max(camera.width, camera.height)
-    with np.errstate(invalid="ignore"):
-        kept = ((pixels > -margin) & (pixels < np.array([camera.width, camera.height]) + margin)).all(axis=-1)
+    size = np.array([camera.width, camera.height])
+
+    def within(margin: float) -> NDArray[np.bool_]:
+        reach = margin * max(camera.width, camera.height)
+        with np.errstate(invalid="ignore"):
+            result: NDArray[np.bool_] = np.all((pixels > -reach) & (pixels < size + reach), axis=-1)
+        return result
+
+    near = within(_MARGIN)
+    beside = near.copy()
+    beside[1:] |= near[:-1]
+    beside[:-1] |= near[1:]
+    kept = beside & within(_LEAVES)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]]).astype(np.int8)))
     parts = [pixels[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True)]
     return [part for part in parts if len(part) > 1]
@@ -81,7 +93,7 @@ def ground_lines(camera: Camera, grid: GroundGrid) -> GroundLines:
             ends = np.zeros((2, 3))
             ends[:, axis] = value
             ends[:, 1 - axis] = low[1 - axis], high[1 - axis]
-            net += image_lines(camera, ends, 60)
+            net += image_lines(camera, ends)
     corners = np.array([low, [high[0], low[1]], high, [low[0], high[1]]])
     x, y, z = (image_lines(camera, np.stack([np.zeros(3), 2.0 * unit]), 24) for unit in np.eye(3))
     return GroundLines(net, image_lines(camera, closed(corners), 4 * 60), (x, y, z))

@@ -22,6 +22,7 @@ ZONE, REGION, OCCLUDER = (79, 209, 197), (243, 224, 75), (255, 123, 114)
 AXES: tuple[Colour, ...] = ((255, 107, 107), (126, 231, 135), (121, 168, 255))
 GOOD, FAIR, BAD = (99, 210, 151), (243, 192, 75), (255, 90, 80)
 _EMPTY = 36
+_PERSON_SHARE = 0.7
 _SHIFT = 4  # lines are drawn with places on 1/16 of a pixel
 _FURTHEST_PX = 1 << 14
 
@@ -67,11 +68,14 @@ class Canvas:
             self.lines([np.stack([at - arm * axis, at + arm * axis])], colour)
 
     def person(self, seen: WalkerPixels) -> None:
+        """Translucent: whoever really stands there must be seen too."""
+        before = self.image.copy()
         width = max(1, round(0.07 * seen.height_px * self.scale))
         for colour, wide in (((0, 0, 0), width + 2), (PERSON, width)):
             self.lines(seen.limbs, colour, wide)
             radius = seen.head_radius_px * self.scale + (wide - width) / 2
             self.ring(seen.head, max(1.5, radius), colour, -1)
+        self.image[:] = cv2.addWeighted(self.image, _PERSON_SHARE, before, 1 - _PERSON_SHARE, 0)
 
 
 def draw_view(

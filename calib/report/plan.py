@@ -43,7 +43,7 @@ def maps(covered: Coverage) -> tuple[tuple[str, Image, tuple[tuple[float, Colour
     legend = tuple(step for step in VIEWS_SEEN if step[0] <= most)
     return (
         ("Views that see a person", paint(seen, VIEWS_SEEN), legend),
-        ("Height of a person in the view that sees it largest", paint(best, PERSON_PIXELS), PERSON_PIXELS),
+        ("Height of a person in its best view", paint(best, PERSON_PIXELS), PERSON_PIXELS),
     )
 
 

@@ -46,7 +46,9 @@ export function net(ctx, lines, to) {
   lines.axes.forEach((parts, axis) => strokeAll(ctx, parts, to, COLOURS.axes[axis], 2.4));
 }
 
+// Translucent: whoever really stands there must be seen too.
 export function person(ctx, seen, to, scale) {
+  ctx.globalAlpha = 0.8;
   const width = Math.max(1.6, 0.07 * seen.height * scale);
   for (const [colour, wide] of [["rgba(0, 0, 0, 0.55)", width + 2.5], [COLOURS.person, width]]) {
     ctx.beginPath();
@@ -60,6 +62,7 @@ export function person(ctx, seen, to, scale) {
     ctx.fillStyle = colour;
     ctx.fill();
   }
+  ctx.globalAlpha = 1;
 }
 
 export function polygon(ctx, places, colour, chosen, open = false) {

@@ -197,7 +197,7 @@ function drawCameras(ctx, to) {
     ctx.lineWidth = 1.2;
     ctx.stroke();
     dot(ctx, x, y, 4, colour, "#000");
-    label(ctx, name, Math.min(w - 7 * name.length - 4, x + 7), Math.min(h - 4, y + 14), colour);
+    label(ctx, name, Math.min(w - 8 * name.length - 4, x + 7), Math.min(h - 4, y + 14), colour);
   }
 }
 

@@ -100,7 +100,8 @@ def posed() -> Posed:
     return change
 
 
-@pytest.fixture(scope="session")
+# No longer than a module: its driver keeps a loop running, which other tests of asyncio do not expect.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium without a window."""
     if CHROMIUM is None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -32,7 +33,9 @@ def talk(scene, tmp_path, conversation, pictures=None):
             stop.append(True)
             await running
 
-    return asyncio.run(both())
+    # In a thread of its own: a browser's driver may have a loop running in this one.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(both())).result()
 
 
 def own(url):
