@@ -10,16 +10,12 @@ from typing import Any
 import torch
 
 from calib.scene import Scene
-from export.graphs import encoder_onnx, fusion_onnx
+from export.graphs import encoder_onnx, fusion_kind, fusion_onnx, inputs_of
 from viewsync.bundle import Bundle
 from viewsync.bundle_writing import write_bundle
 from viewsync.errors import BundleError
 from viewsync.nets.encoder import STRIDE
 from viewsync.nets.model import UNKNOWN_OFFSET_S, CountingModel
-
-# What a graph takes, in the order of its forward().
-_INPUTS = {"reference-only": ("features", "view_from_ground")}
-_ALL = ("features", "present", "offset_s", "view_from_ground")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,33 +62,40 @@ def bundle_parts(
     first = next(iter(scene.cameras.values()))
     height, width = -(-first.height // STRIDE), -(-first.width // STRIDE)
     ground, heights = scene.ground, len(scene.heights_m)
+    stride = config.flow_strides[-1]
     sizes: dict[str, tuple[int | str, ...]] = {
         "features": ("V", config.channels, height, width),
         "present": ("V",),
         "offset_s": ("V",),
         "view_from_ground": ("V", heights, ground.rows, ground.columns, 2),
+        "fundamental": ("V", 3, 3),
         "density": (ground.rows, ground.columns),
         "flow_m": ("V", ground.rows // 2, ground.columns // 2, 2),
         "match": ("V", ground.rows // 2, ground.columns // 2),
+        "flow_px": ("V", -(-height // stride), -(-width // stride), 2),
     }
     graphs: dict[str, bytes] = {}
     fusion: dict[str, Any] = {}
     for method in config.methods:
-        names = _INPUTS.get(method, _ALL)
-        # Examples with four views, so that nothing in the graph is frozen to the scene's number.
-        examples = {n: torch.zeros([4 if s == "V" else int(s) for s in sizes[n]]) for n in names}
+        names, kind = inputs_of(model, method), fusion_kind(model, method)
+        # Examples with four views, so that nothing in the graph is frozen to the scene's number; in a
+        # `concat` graph everything is.
+        number = len(config.views) if kind == "concat" else 4
+        examples = {n: torch.zeros([number if s == "V" else int(s) for s in sizes[n]]) for n in names}
         graphs[method], outputs = fusion_onnx(model, method, examples)
+        fixed = {"V": number} if kind == "concat" else {}
+        shapes = {n: [fixed.get(str(side), side) for side in sizes[n]] for n in (*names, *outputs)}
         fusion[method] = {
-            "fusion": "masked",
+            "fusion": kind,
             "synchroniser": method,
-            "inputs": {n: {"shape": list(sizes[n]), "dtype": "float32"} for n in names},
-            "outputs": {n: {"shape": list(sizes[n]), "dtype": "float32"} for n in outputs},
+            "inputs": {n: {"shape": shapes[n], "dtype": "float32"} for n in names},
+            "outputs": {n: {"shape": shapes[n], "dtype": "float32"} for n in outputs},
         }
     facts = {
         "name": name,
         "task": "count",
         "views": list(scene.cameras),
-        "references": list(scene.cameras),
+        "references": [config.views[0]] if config.views else list(scene.cameras),
         "encoder": {
             "input": {"name": "image", "shape": [1, first.height, first.width, 3], "dtype": "uint8"},
             "output": {"name": "features", "shape": [1, config.channels, height, width], "dtype": "uint8"},
@@ -119,7 +122,14 @@ def _check_fit(model: CountingModel, scene: Scene) -> None:
     config, ground = model.config, scene.ground
     sizes = {(camera.width, camera.height) for camera in scene.cameras.values()}
     problem = ""
-    if len(scene.heights_m) != config.heights:
+    slots = sorted(scene.cameras, key=lambda view: view != next(iter(config.views), None))
+    if config.views and tuple(slots) != config.views:
+        problem = f"its views are {', '.join(slots)}, the model was trained for {', '.join(config.views)}"
+    elif config.camera_level and any(
+        (-(-side[1] // STRIDE), -(-side[0] // STRIDE)) != config.grid for side in sizes
+    ):
+        problem = f"its pictures do not make features of {config.grid[0]} rows and {config.grid[1]} columns"
+    elif len(scene.heights_m) != config.heights:
         problem = f"it has {len(scene.heights_m)} heights, the model was trained with {config.heights}"
     elif abs(ground.cell_m - config.cell_m) > 1e-6:
         problem = f"its ground cells are {ground.cell_m} m, the model was trained with {config.cell_m} m"

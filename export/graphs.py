@@ -14,6 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from viewsync.nets.config import CAMERA_LEVEL, SCENE_LEVEL
 from viewsync.nets.model import CountingModel
 
 OPSET = 20
@@ -34,8 +35,9 @@ class EncoderGraph(nn.Module):
 
 class MaskedGraph(nn.Module):
     """features [V, C, h, w], present [V], offset_s [V], view_from_ground [V, Z, Hg, Wg, 2] -> density [Hg,
-    Wg] and, for a method that moves anything, flow_m [V, Hm, Wm, 2] and match [V, Hm, Wm] (slot 0: zero and
-    one).
+    Wg] and, for a method that moves anything, its flow: flow_m [V, Hm, Wm, 2] on the ground (of `column` with
+    match [V, Hm, Wm]), or flow_px [V, hj, wj, 2] in the pictures, at the finest scale that it has. In slot 0
+    there is no flow, and match is one.
     """
 
     def __init__(self, model: CountingModel, method: str) -> None:
@@ -46,19 +48,73 @@ class MaskedGraph(nn.Module):
     def forward(
         self, features: Tensor, present: Tensor, offset_s: Tensor, view_from_ground: Tensor
     ) -> tuple[Tensor, ...]:
+        return self.answer(features, present, offset_s, view_from_ground, None)
+
+    def answer(
+        self,
+        features: Tensor,
+        present: Tensor,
+        offset_s: Tensor,
+        view_from_ground: Tensor,
+        fundamental: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        """Density, then what `outputs_of` names."""
         answer = self.model.fuse(
             features.unsqueeze(0),
             view_from_ground.unsqueeze(0),
             present.unsqueeze(0),
             offset_s.unsqueeze(0),
             (self.method,),
+            None if fundamental is None else fundamental.unsqueeze(0),
         )
         density = answer.density[self.method][0]
-        if answer.synchronised is None:
+        if answer.synchronised is not None:
+            flow, match = answer.synchronised.flow_m[0], answer.synchronised.evidence[0, :, 0]
+            still, sure = flow[:1] * 0.0, match[:1] * 0.0 + 1.0
+            return density, torch.cat([still, flow]), torch.cat([sure, match])
+        if self.method not in answer.motion:
             return (density,)
-        flow, match = answer.synchronised.flow_m[0], answer.synchronised.evidence[0, :, 0]
-        still, sure = flow[:1] * 0.0, match[:1] * 0.0 + 1.0
-        return density, torch.cat([still, flow]), torch.cat([sure, match])
+        motion = answer.motion[self.method]
+        if motion.synchronised is not None:
+            flow = motion.synchronised.flow_m[0]
+        else:
+            assert motion.moved is not None
+            flow = motion.moved.flow_px[-1][0]
+        return density, torch.cat([flow[:1] * 0.0, flow])
+
+
+class MaskedEpipolarGraph(MaskedGraph):
+    """A `MaskedGraph` that takes fundamental [V, 3, 3], too."""
+
+    def forward(  # type: ignore[override]
+        self,
+        features: Tensor,
+        present: Tensor,
+        offset_s: Tensor,
+        view_from_ground: Tensor,
+        fundamental: Tensor,
+    ) -> tuple[Tensor, ...]:
+        return self.answer(features, present, offset_s, view_from_ground, fundamental)
+
+
+class ConcatGraph(MaskedGraph):
+    """features [V, C, h, w] and view_from_ground [V, Z, Hg, Wg, 2] of all views in their places -> as a
+    `MaskedGraph`. Offsets are not looked at.
+    """
+
+    def forward(self, features: Tensor, view_from_ground: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        there = torch.ones(features.shape[0])
+        return self.answer(features, there, there * 0.0, view_from_ground, None)
+
+
+class ConcatEpipolarGraph(MaskedGraph):
+    """A `ConcatGraph` that takes fundamental [V, 3, 3], too."""
+
+    def forward(  # type: ignore[override]
+        self, features: Tensor, view_from_ground: Tensor, fundamental: Tensor
+    ) -> tuple[Tensor, ...]:
+        there = torch.ones(features.shape[0])
+        return self.answer(features, there, there * 0.0, view_from_ground, fundamental)
 
 
 class ReferenceGraph(nn.Module):
@@ -87,12 +143,45 @@ def encoder_onnx(model: CountingModel, height: int, width: int) -> bytes:
     )
 
 
+def fusion_kind(model: CountingModel, method: str) -> str:
+    """`masked` or `concat`: a method that looks at the reference alone needs no other view in its place."""
+    return "concat" if model.config.complete and method != "reference-only" else "masked"
+
+
+def inputs_of(model: CountingModel, method: str) -> tuple[str, ...]:
+    """What a graph takes, in the order of its forward()."""
+    if method == "reference-only":
+        return ("features", "view_from_ground")
+    geometry = ("view_from_ground", "fundamental") if method == "cls-epi" else ("view_from_ground",)
+    if fusion_kind(model, method) == "concat":
+        return ("features", *geometry)
+    return ("features", "present", "offset_s", *geometry)
+
+
+def outputs_of(method: str) -> tuple[str, ...]:
+    """What a graph gives, in order."""
+    if method == "column":
+        return ("density", "flow_m", "match")
+    if method in SCENE_LEVEL:
+        return ("density", "flow_m")
+    return ("density", "flow_px") if method in CAMERA_LEVEL else ("density",)
+
+
 def fusion_onnx(
     model: CountingModel, method: str, inputs: Mapping[str, Tensor]
 ) -> tuple[bytes, tuple[str, ...]]:
-    """A fusion graph and the names of its outputs; `inputs` are examples of what it takes, with V dynamic."""
-    graph = ReferenceGraph(model) if method == "reference-only" else MaskedGraph(model, method)
-    outputs = ("density", "flow_m", "match") if method == "column" else ("density",)
+    """A fusion graph and the names of its outputs; `inputs` are examples of what it takes, with V dynamic
+    unless fusion is `concat`.
+    """
+    outputs = outputs_of(method)
+    graph: nn.Module
+    if fusion_kind(model, method) == "concat":
+        concat = ConcatEpipolarGraph if method == "cls-epi" else ConcatGraph
+        return _export(concat(model, method).eval(), dict(inputs), outputs, {}), outputs
+    if method == "reference-only":
+        graph = ReferenceGraph(model)
+    else:
+        graph = (MaskedEpipolarGraph if method == "cls-epi" else MaskedGraph)(model, method)
     views = torch.export.Dim("V", min=3, max=64)
     return _export(graph.eval(), dict(inputs), outputs, {name: {0: views} for name in inputs}), outputs
 

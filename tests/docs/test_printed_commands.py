@@ -71,9 +71,6 @@ RUN_BY = {
     "sim pets2009 crowds --out --crowds": "test_training_crowds_are_made_once_and_carry_their_truth",
     "sim pets2009 sequences --out": "test_a_recording_is_what_came_over_rtsp_and_when",
     "sim dataset --scene --out --crowds": "test_the_command_makes_keeps_and_explains",
-    "sim dataset --scene --out --crowds --together!": "test_the_paper_s_models_as_printed",
-    "evaluate --bundle --data --tau!": "test_the_paper_s_models_as_printed",
-    "evaluate --checkpoint --data --kappa!": "test_the_paper_s_models_as_printed",
     "sim describe --scene --people --crowds --json": "test_the_command_prints_json",
     "train --config --out --set": "test_ctrl_c_saves_and_the_same_command_goes_on",
     "export --checkpoint --scene --out --replace --accuracy --data --crowds": (

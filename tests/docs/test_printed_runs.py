@@ -206,6 +206,7 @@ def test_a_printed_configuration_is_one(name: str, tmp_path: Path) -> None:
         "edge.yaml": ("edge.config", "EdgeConfig"),
         "hub.yaml": ("hub.config", "HubConfig"),
         "train.yaml": ("viewsync.training.config", "TrainConfig"),
+        "my-profile.yaml": ("viewsync.lab.profile", "_File"),
     }[name]
     (tmp_path / name).write_text(CONFIGURATIONS[name])
     environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", CONFIGURATIONS[name]), "x")

@@ -21,7 +21,13 @@ def crowd_range(ctx: click.Context, param: click.Parameter, value: str) -> range
 
 
 def make_missing(
-    scene: str, folder: Path, crowds: range, workers: int = 2, frames: int = 12, interval_s: float = 1.0
+    scene: str,
+    folder: Path,
+    crowds: range,
+    workers: int = 2,
+    frames: int = 12,
+    interval_s: float = 1.0,
+    together: bool = False,
 ) -> None:
     """Make those of `crowds` that `folder` lacks, with a progress bar; Ctrl-C keeps what is whole."""
     from viewsync.sim.dataset import claim, lacking, make_set
@@ -31,7 +37,7 @@ def make_missing(
         claim(folder, load(scene).scene)
         return
     with making(folder, crowds) as (done, stop):
-        make_set(scene, folder, crowds, frames, interval_s, workers, done, stop)
+        make_set(scene, folder, crowds, frames, interval_s, workers, done, stop, together)
 
 
 @contextmanager

@@ -12,6 +12,19 @@ from viewsync.cli.sequences import measure_sequences
 from viewsync.cli.stop import stopping
 
 
+def _constant_offsets(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, float] | None:
+    found = {}
+    for value in values:
+        view, _, seconds = value.partition("=")
+        try:
+            found[view] = float(seconds)
+        except ValueError:
+            raise click.BadParameter(f"{value!r} is not like north=3 (north is 3 s late)") from None
+    return found or None
+
+
 @click.command()
 @click.option("--bundle", type=click.Path(path_type=Path), help="Bundle folder or .zip.")
 @click.option(
@@ -49,8 +62,16 @@ from viewsync.cli.stop import stopping
 @click.option(
     "--kappa",
     "kappa_s",
-    type=click.FloatRange(0, min_open=True),
-    help="Offsets are up to so many seconds [as trained].",
+    type=click.FloatRange(0),
+    help="Offsets are up to so many seconds; 0: synchronised frames [as trained].",
+)
+@click.option(
+    "--tau",
+    "tau_s",
+    metavar="VIEW=SECONDS",
+    callback=_constant_offsets,
+    multiple=True,
+    help="Constant offsets instead; may be repeated, 0 for views not named.",
 )
 @click.option(
     "--sequences",
@@ -70,6 +91,7 @@ def command(
     tuning: range,
     frames: int,
     kappa_s: float | None,
+    tau_s: dict[str, float] | None,
     sequences: Path | None,
     workers: int,
     threads: int,
@@ -106,7 +128,8 @@ def command(
         loaded = Bundle.load(bundle)
         first: BundleRunner | TorchRunner = BundleRunner(loaded, threads=threads)
         trained = loaded.manifest.training.get("config", {})
-        default, kappa_s = loaded.manifest.default, kappa_s or loaded.manifest.offset.trained_s
+        default = loaded.manifest.default
+        kappa_s = loaded.manifest.offset.trained_s if kappa_s is None else kappa_s
         measured["files"] = {
             name: digest for name, digest in loaded.manifest.hashes.files.items() if name.endswith(".onnx")
         }
@@ -114,9 +137,16 @@ def command(
     else:
         first, others = alone[0][1], alone[1:]
         trained, default = first.config, first.graphs[0]
-        kappa_s = kappa_s or float(first.config["kappa_s"])
+        kappa_s = float(first.config["kappa_s"]) if kappa_s is None else kappa_s
     scene = scene or trained.get("scene") or first.scene.name
     place = load(scene).scene
+    unknown = [view for view in tau_s or () if view not in place.cameras]
+    if unknown:
+        raise click.UsageError(f"--tau {unknown[0]}: the scene has {', '.join(place.cameras)}")
+    asked = {r.reference for r in (first, *(r for _, r in others)) if r.reference is not None}
+    if len(asked) > 1:
+        raise UserError(f"references {', '.join(sorted(asked))} are fixed; measure them one at a time")
+    reference = next(iter(asked), None)
     data = data or Path("runs/data") / f"{place.name}-test"
     stop = stopping()
     hold_memory()
@@ -133,7 +163,7 @@ def command(
                     raise click.Abort
                 advance(next(numbers))
 
-            return evaluate(runner, data, crowds, tuning, frames, kappa_s, one_more)
+            return evaluate(runner, data, crowds, tuning, frames, kappa_s, one_more, reference, tau_s)
 
     evaluation = measure(first.scene.name, first)
     for folder, runner in others:
@@ -150,8 +180,10 @@ def command(
         "crowd_seeds": [crowds.start, crowds.stop],
         "tuning_seeds": [tuning.start, tuning.stop],
         "kappa_s": kappa_s,
-        "reference": "random",
+        "reference": reference or "random",
     }
+    if tau_s is not None:
+        protocol["tau_s"] = tau_s
     document = report.document(evaluation, default, protocol, measured)
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)

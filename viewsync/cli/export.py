@@ -72,16 +72,18 @@ def command(
     from viewsync.errors import BundleError
     from viewsync.sim.scenes import load
     from viewsync.training.checkpoint import load_model, load_state
+    from viewsync.training.config import TrainConfig
     from viewsync.training.evaluate import BundleRunner
     from viewsync.training.memory import hold_memory
-    from viewsync.training.snapshots import Sampling, SnapshotSet
+    from viewsync.training.snapshots import SnapshotSet
 
     if out.exists() and not replace:
         raise BundleError(f"{out} exists; choose a new place for the bundle, or say --replace")
     state = load_state(checkpoint)
     scene = scene or str(state["config"]["scene"])
     place = load(scene).scene
-    kappa_s = float(state["config"]["kappa_s"])
+    trained = TrainConfig.model_validate(state["config"])
+    kappa_s = trained.reach_s
     accuracy = {} if accuracy_path is None else _read(accuracy_path)
     model = load_model(checkpoint)
     if default is not None and default not in model.config.methods:
@@ -97,7 +99,7 @@ def command(
         draft = parts.write(Path(scratch) / "bundle", training, {})
         if accuracy_path is not None:
             check_measured(accuracy, draft.manifest.hashes.files, str(accuracy_path))
-        shots = SnapshotSet(place, data, crowds, Sampling(kappa_s))
+        shots = SnapshotSet(place, data, crowds, trained.sampling(tuple(place.cameras), labels=False))
         with progress("parity", snapshots) as advance:
 
             def so_far(done: int, total: int) -> None:

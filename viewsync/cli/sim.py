@@ -189,12 +189,15 @@ def camera(
     show_default=True,
     help="Time between a view's frames, s.",
 )
-def dataset(scene: str, out: Path, crowds: range, workers: int, frames: int, interval_s: float) -> None:
+@click.option("--together", is_flag=True, help="All views at the same instants, for methods that need those.")
+def dataset(
+    scene: str, out: Path, crowds: range, workers: int, frames: int, interval_s: float, together: bool
+) -> None:
     """Make crowds to train on or to test with: frames that went through the video codec, and the truth.
 
     Crowds that are there already are kept, so an interrupted run goes on where it stopped.
     """
-    make_missing(scene, out, crowds, workers, frames, interval_s)
+    make_missing(scene, out, crowds, workers, frames, interval_s, together)
     click.echo(f"{out}: {len(crowds)} crowds", err=True)
 
 

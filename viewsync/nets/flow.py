@@ -22,15 +22,15 @@ FILTER_SIZE = 5
 class FlowNet(nn.Sequential):
     """Motion estimation network M (paper, Table I): (P, n, h, w) to a flow (P, 2, h, w).
 
-    The paper names no activation; rectifiers stand between the layers. The last layer starts at zero: before
-    anything is learned, nothing is moved.
+    The paper names neither activation nor start; rectifiers stand between the layers, and Glorot's weights
+    keep the first steps small. The last layer starts at zero: before anything is learned, nothing is moved.
     """
 
     def __init__(self, inputs: int) -> None:
         layers: list[nn.Module] = []
         for outputs in FILTERS:
             layer = nn.Conv2d(inputs, outputs, FILTER_SIZE, padding=FILTER_SIZE // 2)
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
             layers += [layer, nn.ReLU(inplace=True)]
             inputs = outputs

@@ -62,9 +62,15 @@ def crowd_size(seed: int, low: int = 15, high: int = 85) -> int:
 
 
 def make_crowd(
-    scene: SimScene, seed: int, frames: int = 12, interval_s: float = 1.0, people: int | None = None
+    scene: SimScene,
+    seed: int,
+    frames: int = 12,
+    interval_s: float = 1.0,
+    people: int | None = None,
+    together: bool = False,
 ) -> tuple[NDArray[np.uint8], CrowdTruth]:
-    """Render one crowd: `frames` per view, about `interval_s` apart with the view's own phase and jitter.
+    """Render one crowd: `frames` per view, about `interval_s` apart with the view's own phase and jitter, or
+    `together`, all views at the first one's times.
 
     Returns frames (V, F, H, W, 3) uint8 RGB, each view's sent through one H.264 stream as a live camera would
     do, and the truth. Same scene and seed: same pixels.
@@ -75,6 +81,8 @@ def make_crowd(
     times = np.empty((len(views), frames))
     for v in range(len(views)):
         times[v] = rng.uniform(0, interval_s) + (np.arange(frames) + rng.uniform(0, 0.7, frames)) * interval_s
+    if together:
+        times[:] = times[0]
     pictures = []
     xy = np.empty((len(views), frames, crowd.people, 2))
     visible = np.zeros((len(views), frames, crowd.people), bool)
@@ -122,14 +130,16 @@ def make_set(
     workers: int = 2,
     done: Callable[[int], None] = lambda seed: None,
     stop: Event | None = None,
+    together: bool = False,
 ) -> None:
     """Make the crowds of `seeds` that `folder` lacks, on `workers` processes; `done(seed)` after each.
+    together: all views at the same instants.
 
     Once `stop` is set, the crowds in hand are finished and no new one is begun. Raises UserError where
     `folder` holds crowds of another scene.
     """
     claim(folder, load(scene).scene)
-    task = partial(_make_one, scene, folder, frames, interval_s)
+    task = partial(_make_one, scene, folder, frames, interval_s, together)
     run_each(task, lacking(folder, seeds), workers, done, stop or Event())
 
 
@@ -202,5 +212,5 @@ def _ready_worker() -> None:
     cv2.setNumThreads(1)
 
 
-def _make_one(scene: str, folder: Path, frames: int, interval_s: float, seed: int) -> None:
-    save_crowd(folder, seed, *make_crowd(load(scene), seed, frames, interval_s))
+def _make_one(scene: str, folder: Path, frames: int, interval_s: float, together: bool, seed: int) -> None:
+    save_crowd(folder, seed, *make_crowd(load(scene), seed, frames, interval_s, together=together))

@@ -70,8 +70,7 @@ def load_state(folder: Path) -> dict[str, Any]:
 
 def load_model(folder: Path) -> CountingModel:
     """The model of a checkpoint, in evaluation mode on the CPU. Raises UserError."""
-    sizes = load_state(folder)["model"]
-    model = CountingModel(ModelConfig(**{**sizes, "methods": tuple(sizes["methods"])}))
+    model = CountingModel(ModelConfig.from_dict(load_state(folder)["model"]))
     model.load_state_dict(_read(_present(folder) / "model.safetensors"))
     return model.eval()
 

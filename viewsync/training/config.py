@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from calib.scene import Scene
 from viewsync.config import Section
-from viewsync.nets.model import METHODS
+from viewsync.errors import UserError
+from viewsync.nets.config import ALL_METHODS, CAMERA_LEVEL, METHODS, SCENE_LEVEL, ModelConfig, sound_strides
+from viewsync.nets.encoder import STRIDE
+from viewsync.training.snapshots import Sampling
+
+# γ of the paper for counting, with each of the losses of the flow.
+GAMMAS = {"none": 0.0, "warp": 1.0, "similarity": 1000.0}
 
 Crowds = Annotated[tuple[int, int], Field(description="first crowd, one past the last")]
 
@@ -19,6 +28,24 @@ class TrainConfig(Section):
     scene: str = Field("plaza", description="`plaza` or the path of a scene.yaml")
     data: Path = Field(description="folder of crowds made by `viewsync sim dataset`")
     methods: tuple[str, ...] = Field(METHODS, description="heads trained over one encoder")
+    fusion: Literal["masked", "concat"] = Field(
+        "masked", description="`concat`: the paper's, of all views in fixed places behind a fixed reference"
+    )
+    reference: str | None = Field(
+        None, description="the view that always is the reference [any; with concat, the scene's first]"
+    )
+    flow_strides: tuple[int, ...] = Field(
+        (4, 2),
+        description="grids that cls-* estimate flow on, coarse to fine, in strides of the feature grid",
+    )
+    flow_nets: Literal["shared", "pair"] = Field(
+        "shared", description="one flow network for all pairs of views or, with concat, one for each"
+    )
+    sigma_px: float = Field(16.0, gt=0, description="σ of cls-epi's weight, in places of the feature grid")
+    flow_loss: Literal["none", "warp", "similarity"] = Field(
+        "none", description="ℓW, which needs synchronised frames, or ℓs, beside the task's loss"
+    )
+    gamma: float | None = Field(None, ge=0, description="weight of flow_loss [the paper's: 1 and 1000]")
     train_seeds: Crowds = Field((0, 400), description="crowds trained on")
     validation_seeds: Crowds = Field((400, 420), description="crowds that choose the best checkpoint")
     steps: int = Field(3000, gt=0)
@@ -30,7 +57,11 @@ class TrainConfig(Section):
     sparsity: float = Field(
         0.02, ge=0, description="weight of the mean feature value: fewer bytes on the wire"
     )
-    kappa_s: float = Field(3.0, gt=0, description="offsets are drawn from ±κ seconds")
+    kappa_s: float = Field(3.0, ge=0, description="offsets are drawn from ±κ seconds; 0: synchronised frames")
+    tau_s: dict[str, float] | None = Field(
+        None, description="constant offsets instead: seconds of each view, 0 for those not named"
+    )
+    together_s: float = Field(0.05, gt=0, description="frames so near in time count as synchronised, seconds")
     validate_every: int = Field(250, gt=0, description="steps between validations and checkpoints")
     validation_snapshots: int = Field(60, gt=0)
     start_from: Path | None = Field(None, description="checkpoint whose weights to start from")
@@ -40,11 +71,31 @@ class TrainConfig(Section):
     @field_validator("methods")
     @classmethod
     def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [m for m in methods if m not in METHODS]
+        unknown = [m for m in methods if m not in ALL_METHODS]
         if unknown or not methods or len(set(methods)) < len(methods):
             what = f"does not know {', '.join(unknown)}" if unknown else "needs at least one, each once"
-            raise ValueError(f"{what}; choose from {', '.join(METHODS)}")
+            raise ValueError(f"{what}; choose from {', '.join(ALL_METHODS)}")
         return methods
+
+    @field_validator("flow_strides")
+    @classmethod
+    def _sound(cls, strides: tuple[int, ...]) -> tuple[int, ...]:
+        if not sound_strides(strides):
+            raise ValueError("give powers of two, coarse to fine, such as [4, 2]")
+        return strides
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.flow_nets == "pair" and self.fusion != "concat":
+            raise ValueError("flow_nets pair needs fixed views; set fusion to concat")
+        if self.flow_loss != "none" and not any(m in (*CAMERA_LEVEL, *SCENE_LEVEL) for m in self.methods):
+            raise ValueError(
+                f"flow_loss {self.flow_loss} is for {', '.join((*SCENE_LEVEL, *CAMERA_LEVEL))}; "
+                "methods has none of them"
+            )
+        if self.gamma is not None and self.flow_loss == "none":
+            raise ValueError("gamma is the weight of a flow_loss; set flow_loss to warp or similarity")
+        return self
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -69,3 +120,63 @@ class TrainConfig(Section):
     def reference_alone(self) -> bool:
         """Only the reference view is ever looked at, so every frame of a snapshot can be one."""
         return self.methods == ("reference-only",)
+
+    @property
+    def flow_weight(self) -> float:
+        """γ (paper, Eq. 9, 21)."""
+        return GAMMAS[self.flow_loss] if self.gamma is None else self.gamma
+
+    @property
+    def reach_s(self) -> float:
+        """The largest offset from a reference in training, seconds; of synchronised frames `together_s`."""
+        if self.tau_s is None:
+            return self.kappa_s or self.together_s
+        offsets = (*self.tau_s.values(), 0.0)
+        return max(offsets) - min(offsets)
+
+    def slots(self, views: Sequence[str]) -> tuple[str, ...]:
+        """Which of a scene's `views` each slot holds, where the reference is fixed, else (). Raises UserError
+        for a view that the scene has not.
+        """
+        named = [*(self.tau_s or {}), *([] if self.reference is None else [self.reference])]
+        unknown = [view for view in named if view not in views]
+        if unknown:
+            raise UserError(f"scene {self.scene} has no view {unknown[0]}; it has {', '.join(views)}")
+        if self.reference is None and self.fusion == "masked":
+            return ()
+        first = self.reference or views[0]
+        return (first, *(view for view in views if view != first))
+
+    def model(self, scene: Scene) -> ModelConfig:
+        """Sizes of the model for `scene`."""
+        views = tuple(scene.cameras)
+        camera = scene.cameras[views[0]]
+        return ModelConfig(
+            methods=self.methods,
+            heights=len(scene.heights_m),
+            cell_m=scene.ground.cell_m,
+            fusion=self.fusion,
+            views=self.slots(views),
+            grid=(-(-camera.height // STRIDE), -(-camera.width // STRIDE)) if self._fixes_grid else (0, 0),
+            flow_strides=self.flow_strides,
+            flow_nets=self.flow_nets,
+            sigma_px=self.sigma_px,
+        )
+
+    def sampling(self, views: Sequence[str], labels: bool = True) -> Sampling:
+        """How snapshots of a scene with these views are drawn; without `labels` they need no synchronised
+        frames to learn from.
+        """
+        slots = self.slots(views)
+        sampling = Sampling(
+            self.kappa_s if labels else self.reach_s,
+            tau_s=None if self.tau_s is None else tuple(self.tau_s.get(view, 0.0) for view in views),
+            reference=list(views).index(slots[0]) if slots else None,
+            synchronous=labels and self.flow_loss == "warp",
+            together_s=self.together_s,
+        )
+        return replace(sampling, drop=0.0, unknown=0.0) if self.fusion == "concat" else sampling
+
+    @property
+    def _fixes_grid(self) -> bool:
+        return any(m in CAMERA_LEVEL for m in self.methods)

@@ -20,8 +20,15 @@ from calib.scene import Scene
 from viewsync.bundle import Bundle
 from viewsync.ort import open_session
 from viewsync.training.metrics import METRICS, Scores, bootstrap, f1, hits, locate
-from viewsync.training.runners import Runner
-from viewsync.training.snapshots import Sampling, Snapshot, SnapshotSet, density_map, scene_grids
+from viewsync.training.runners import Runner, refuse_other_slots
+from viewsync.training.snapshots import (
+    Sampling,
+    Snapshot,
+    SnapshotSet,
+    density_map,
+    scene_fundamentals,
+    scene_grids,
+)
 
 Floats = NDArray[np.float32]
 Densities = dict[str, Floats]
@@ -91,11 +98,21 @@ class BundleRunner:
         self._fusion = {g: open_session(bundle.fusion_bytes(g), "cpu", threads) for g in self.graphs}
         size = manifest.preprocessing
         self._grids = scene_grids(bundle.scene, size.width, size.height)
+        spec = manifest.features
+        self._fundamental = scene_fundamentals(bundle.scene, spec.width, spec.height)
+        only = manifest.references[0]
+        self._slots = (only, *(view for view in manifest.views if view != only))
 
     @property
     def scene(self) -> Scene:
         """Cameras and ground."""
         return self.bundle.scene
+
+    @property
+    def reference(self) -> str | None:
+        """The one view that it answers for; None: any."""
+        references = self.bundle.manifest.references
+        return references[0] if len(references) == 1 else None
 
     def encode(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """One pinhole image (H, W, 3) to features (C, h, w) as they cross the wire."""
@@ -113,10 +130,13 @@ class BundleRunner:
             "present": shot.present,
             "offset_s": shot.offset_s,
             "view_from_ground": self._grids[shot.view],
+            "fundamental": self._fundamental[shot.view[0]][shot.view],
         }
         out: dict[str, dict[str, Floats]] = {}
         for graph, session in self._fusion.items():
             spec_of = self.bundle.manifest.fusion[graph]
+            if spec_of.fusion == "concat":
+                refuse_other_slots(self._slots, shot, tuple(self.scene.cameras), f"graph {graph}")
             names = list(spec_of.outputs)
             results = session.run(names, {k: inputs[k] for k in spec_of.inputs})
             out[graph] = dict(zip(names, results, strict=True))
@@ -131,17 +151,26 @@ def evaluate(
     frames: int,
     kappa_s: float,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    reference: str | None = None,
+    tau_s: Mapping[str, float] | None = None,
 ) -> Evaluation:
     """Score `frames` snapshots spread evenly over the crowds `seeds`; thresholds are chosen on the crowds
     `tuning`.
 
-    Every snapshot has a random reference view, all views present, offsets known and drawn from ±κ.
+    Every snapshot has all views present and offsets known: drawn from ±κ (0: synchronised), or tau_s, a
+    constant for each view. reference: the view that always is it; None: a random one.
     """
     scene = runner.scene
     few = tuning_frames(frames)
-    tuned = _draws(SnapshotSet(scene, folder, tuning, Sampling(kappa_s)), few)
+    views = tuple(scene.cameras)
+    sampling = Sampling(
+        kappa_s,
+        tau_s=None if tau_s is None else tuple(tau_s.get(view, 0.0) for view in views),
+        reference=None if reference is None else views.index(reference),
+    )
+    tuned = _draws(SnapshotSet(scene, folder, tuning, sampling), few)
     thresholds = tune(answer(runner, tuned, few, progress), scene.ground)
-    shots = _draws(SnapshotSet(scene, folder, seeds, Sampling(kappa_s)), frames)
+    shots = _draws(SnapshotSet(scene, folder, seeds, sampling), frames)
     answers = answer(runner, shots, frames, progress)
     scores = {g: score(answers, g, scene.ground, thresholds[g]) for g in runner.graphs}
     offsets = np.concatenate([a.shot.true_offset_s[1:] for a in answers]).astype(np.float64)

@@ -10,14 +10,15 @@ _EVERY = 10
 
 
 class TrainingLog:
-    """Appends to the log; columns are fixed by the methods.
+    """Appends to the log; columns are fixed by the methods, and by whether they have a loss of the flow.
 
     Resuming at step `start` drops what an earlier, killed run wrote of later steps.
     """
 
-    def __init__(self, path: Path, methods: Sequence[str], start: int) -> None:
+    def __init__(self, path: Path, methods: Sequence[str], start: int, flow: bool = False) -> None:
         self._path = path
-        self._losses = [f"{m}.{k}" for m in methods for k in ("density", "count")]
+        kinds = ("density", "count", "flow") if flow else ("density", "count")
+        self._losses = [f"{m}.{k}" for m in methods for k in kinds]
         self._losses += ["visible", "marks", "sparsity", "partner", "matched"]
         self._checks = [f"{m}.{k}" for m in (*methods, "visible") for k in ("mae", "density_mse")]
         rows: list[list[str]] = []

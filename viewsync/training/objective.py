@@ -16,6 +16,7 @@ from calib.scene import Scene
 from viewsync.nets.encoder import STRIDE
 from viewsync.nets.model import UNKNOWN_FROM_S, CountingModel
 from viewsync.training.config import TrainConfig
+from viewsync.training.flow_losses import similarity_loss, warp_loss
 from viewsync.training.losses import (
     count_loss,
     density_loss,
@@ -24,7 +25,7 @@ from viewsync.training.losses import (
     partner_loss,
     partner_rows,
 )
-from viewsync.training.snapshots import Snapshot, density_map
+from viewsync.training.snapshots import Snapshot, density_map, scene_fundamentals
 
 # Told with the losses, but no part of what is minimised.
 TOLD = ("matched",)
@@ -42,13 +43,25 @@ def batch_losses(
 
     In stage one (`config.first_stage` of the steps) the methods' own losses are left out.
     """
-    if config.reference_alone:
+    if config.reference_alone and not model.config.views:
         batch = [frame for shot in batch for frame in single_frames(shot)]
     ground = scene.ground
     images, geometry, present, offset = tensors(batch, grids)
     second_stage = step >= config.first_stage * config.steps
-    answer = (model if second_stage else model.describe)(images, geometry, present, offset)
+    features, together = encode_with_synchronous(model, images, batch if second_stage else ())
+    methods = model.config.methods if second_stage else ()
+    lines = fundamentals(model, batch, scene)
+    answer = model.fuse(features, geometry, present, offset, methods, lines)
     losses: dict[str, Tensor] = {}
+    for method, motion in answer.motion.items():
+        if config.flow_loss == "warp":
+            assert together is not None
+            loss = warp_loss(model, motion, features, together, geometry, present)
+        elif config.flow_loss == "similarity":
+            loss = similarity_loss(motion, present)
+        else:
+            continue
+        losses[f"{method}.flow"] = config.flow_weight * loss
     target = torch.from_numpy(np.stack([density_map(s.xy[0], ground) for s in batch]))
     for method, density in answer.density.items():
         losses[f"{method}.density"] = density_loss(density, target)
@@ -84,6 +97,35 @@ def tensors(batch: Sequence[Snapshot], grids: Tensor) -> tuple[Tensor, Tensor, T
     return images, geometry, present, torch.from_numpy(np.stack([s.offset_s for s in batch]))
 
 
+def encode_with_synchronous(
+    model: CountingModel, images: Tensor, batch: Sequence[Snapshot]
+) -> tuple[Tensor, Tensor | None]:
+    """Features (B, V, C, h, w) of `images` and, where the snapshots come with them, of every view at the
+    reference's instant.
+
+    All go through the encoder together: its normalisation is over the batch, so that what is the same in two
+    pictures would come out different in two batches.
+    """
+    views = images.shape[1]
+    if not batch or batch[0].synchronous is None:
+        return model.encode(images), None
+    pictures = np.stack([shot.synchronous[1:] for shot in batch if shot.synchronous is not None])
+    together = torch.from_numpy(pictures).permute(0, 1, 4, 2, 3).float() / 255.0
+    features = model.encode(torch.cat([images, together], dim=1))
+    return features[:, :views], torch.cat([features[:, :1], features[:, views:]], dim=1)
+
+
+def fundamentals(model: CountingModel, batch: Sequence[Snapshot], scene: Scene) -> Tensor | None:
+    """F (B, V, 3, 3) between places of the features, from each snapshot's reference to its views, as
+    `scene_fundamentals`; None for a model that does not look at it.
+    """
+    if "cls-epi" not in model.config.methods:
+        return None
+    rows, columns = model.config.grid
+    every = torch.from_numpy(scene_fundamentals(scene, columns, rows))
+    return torch.stack([every[int(shot.view[0])][torch.from_numpy(shot.view)] for shot in batch])
+
+
 def single_frames(shot: Snapshot) -> list[Snapshot]:
     """Every frame of a snapshot as a snapshot of its own, with that frame as the reference and nothing else.
 
@@ -100,6 +142,7 @@ def single_frames(shot: Snapshot) -> list[Snapshot]:
             offset_s=zero,
             xy=shot.xy[v : v + 1],
             seen=shot.seen[v : v + 1],
+            synchronous=None,
         )
         for v in range(len(shot.view))
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from calib.scene import Scene
 from viewsync.errors import UserError
 from viewsync.sim.scenes import load
 from viewsync.training.checkpoint import load_model, load_state
+from viewsync.training.objective import fundamentals
 from viewsync.training.snapshots import Snapshot, scene_grids
 
 Floats = NDArray[np.float32]
@@ -31,11 +32,26 @@ class Runner(Protocol):
     def graphs(self) -> tuple[str, ...]:
         """Names of the answers."""
 
+    @property
+    def reference(self) -> str | None:
+        """The one view that it answers for; None: any."""
+
     def encode(self, image: NDArray[np.uint8]) -> NDArray[Any]:
         """One pinhole image (H, W, 3) to features (C, h, w)."""
 
     def fuse(self, features: NDArray[Any], shot: Snapshot) -> Mapping[str, Mapping[str, Floats]]:
         """Features (V, C, h, w) of a snapshot to every graph's outputs, `density` (Hg, Wg) among them."""
+
+
+def refuse_other_slots(slots: Sequence[str], shot: Snapshot, views: Sequence[str], who: str) -> None:
+    """Raise UserError unless the snapshot has all views there, in their `slots`; `views`: the scene's."""
+    given = [views[int(v)] for v in shot.view]
+    if given != list(slots) or not shot.present.all():
+        there = [view for view, present in zip(given, shot.present, strict=True) if present]
+        raise UserError(
+            f"{who} answers for reference {slots[0]} with {', '.join(slots[1:])}, in this order, not for "
+            f"{' with '.join((there[0], ', '.join(there[1:]) or 'nothing else'))}"
+        )
 
 
 class TorchRunner:
@@ -53,6 +69,9 @@ class TorchRunner:
         self.graphs = self._model.config.methods
         camera = next(iter(self.scene.cameras.values()))
         self._grids = torch.from_numpy(scene_grids(self.scene, camera.width, camera.height))
+        self._slots = self._model.config.views if self._model.config.complete else ()
+        self.reference = next(iter(self._model.config.views), None)
+        self._name = folder.name
 
     def encode(self, image: NDArray[np.uint8]) -> Floats:
         """One pinhole image (H, W, 3) to features (C, h, w), quantised as on the wire."""
@@ -63,6 +82,8 @@ class TorchRunner:
 
     def fuse(self, features: NDArray[Any], shot: Snapshot) -> dict[str, dict[str, Floats]]:
         """Features (V, C, h, w) of a snapshot to the density of every method."""
+        if self._slots:
+            refuse_other_slots(self._slots, shot, tuple(self.scene.cameras), self._name)
         with torch.inference_mode():
             answer = self._model.fuse(
                 torch.from_numpy(features)[None],
@@ -70,5 +91,6 @@ class TorchRunner:
                 torch.from_numpy(shot.present)[None],
                 torch.from_numpy(shot.offset_s)[None],
                 self.graphs,
+                fundamentals(self._model, [shot], self.scene),
             )
         return {method: {"density": density[0].numpy()} for method, density in answer.density.items()}

@@ -6,6 +6,7 @@ Shape letters: V views (slot 0 the reference), N people, Hg Wg ground grid.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.epipolar import fundamental_matrix
 from calib.ground import view_from_ground
 from calib.scene import Scene
 from viewsync.errors import UserError
@@ -41,22 +43,34 @@ class Snapshot:
     offset_s: Floats
     xy: NDArray[np.float64]
     seen: NDArray[np.bool_]
+    synchronous: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How snapshots are drawn: κ in seconds, chances that a view is missing and that offsets are unknown."""
+    """How snapshots are drawn.
+
+    Offsets are random, U(−κ, κ) (κ = 0: synchronised frames), or constant with tau_s, seconds per row of the
+    scene's views, of which the reference's is taken off (paper, Section IV-B). drop, unknown: chances that a
+    view is missing and that offsets are unknown. reference: the row that always is the reference, the others
+    follow in the scene's order; None: any, in any order. synchronous: snapshots come with those frames, too.
+    together_s: frames so near in time count as taken at one instant.
+    """
 
     kappa_s: float = 3.0
     drop: float = 0.12
     unknown: float = 0.12
+    tau_s: tuple[float, ...] | None = None
+    reference: int | None = None
+    synchronous: bool = False
+    together_s: float = 0.05
 
 
 class SnapshotSet:
     """The crowds `seeds` of `scene`, made by `viewsync.sim.dataset` in `folder`.
 
     Frames come remapped to each view's pinhole camera, as the agent does it. Raises UserError where a crowd
-    is missing (naming the command that makes it), damaged, or of another scene.
+    is missing (naming the command that makes it), damaged, of another scene, or too short for the sampling.
     """
 
     def __init__(
@@ -78,23 +92,39 @@ class SnapshotSet:
         crowds = [_open_crowd(folder, seed, self.views, sizes) for seed in seeds]
         self._frames = [frames for frames, _ in crowds]
         self.truth: list[CrowdTruth] = [truth for _, truth in crowds]
+        self._starts = [
+            _starts(truth, self.sampling, folder, n) for n, truth in zip(seeds, self.truth, strict=True)
+        ]
+
+    @property
+    def span_s(self) -> float:
+        """How long the shortest crowd lasts, seconds."""
+        return min(float(np.ptp(truth.times_s)) for truth in self.truth)
 
     def draw(self, seed: int, index: int, crowd: int | None = None, plain: bool = False) -> Snapshot:
         """Snapshot number `index` of the stream `seed`; `plain`: all views present, all offsets known."""
         rng = np.random.default_rng([seed, index])
         number = int(rng.integers(len(self._frames))) if crowd is None else crowd
-        frames, truth = self._frames[number], self.truth[number]
+        truth = self.truth[number]
         count = len(truth.views)
-        order = rng.permutation(count)
-        picks = [(int(order[0]), int(rng.integers(frames.shape[1])))]
+        order = [int(v) for v in rng.permutation(count)]
+        first = self.sampling.reference
+        if first is not None:
+            order = [first, *(v for v in range(count) if v != first)]
+        starts = self._starts[number][order[0]]
+        picks = [(order[0], int(starts[rng.integers(len(starts))]))]
         start = truth.times_s[picks[0]]
         for v in order[1:]:
+            if self.sampling.tau_s is not None:
+                aim = start + self.sampling.tau_s[v] - self.sampling.tau_s[order[0]]
+                picks.append((v, int(np.argmin(np.abs(truth.times_s[v] - aim)))))
+                continue
             # Aim at a uniform offset, then take the frame nearest to it that lies within κ.
             aim = start + rng.uniform(-self.sampling.kappa_s, self.sampling.kappa_s)
             distance = np.abs(truth.times_s[v] - aim)
             within = np.abs(truth.times_s[v] - start) <= self.sampling.kappa_s
             picks.append(
-                (int(v), int(np.argmin(np.where(within, distance, 1e3 + np.abs(truth.times_s[v] - start)))))
+                (v, int(np.argmin(np.where(within, distance, 1e3 + np.abs(truth.times_s[v] - start)))))
             )
         shot = self.at(number, picks)
         if plain:
@@ -111,15 +141,56 @@ class SnapshotSet:
         """
         frames, truth = self._frames[crowd], self.truth[crowd]
         offset = np.array([truth.times_s[p] - truth.times_s[picks[0]] for p in picks], np.float32)
+
+        def images(chosen: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
+            return np.stack([cv2.remap(frames[v, f], *self._maps[v], cv2.INTER_LINEAR) for v, f in chosen])
+
+        together: list[tuple[int, int]] = []
+        if self.sampling.synchronous:
+            start = truth.times_s[picks[0]]
+            together = [(v, int(np.argmin(np.abs(truth.times_s[v] - start)))) for v, _ in picks]
         return Snapshot(
-            images=np.stack([cv2.remap(frames[v, f], *self._maps[v], cv2.INTER_LINEAR) for v, f in picks]),
+            images=images(picks),
             view=np.array([p[0] for p in picks]),
             present=np.ones(len(picks), np.float32),
             true_offset_s=offset,
             offset_s=offset,
             xy=np.stack([truth.xy[p] for p in picks]),
             seen=np.stack([truth.seen[p] for p in picks]),
+            synchronous=images(together) if together else None,
         )
+
+
+def _starts(truth: CrowdTruth, sampling: Sampling, folder: Path, seed: int) -> list[NDArray[np.int64]]:
+    """For every row, the numbers of the frames that may be the reference's. Raises UserError where there are
+    none: the crowd is too short, or its views were never caught at one instant.
+    """
+    views, frames = truth.times_s.shape
+    possible = []
+    for row in range(views):
+        fits = np.ones(frames, dtype=bool)
+        for v in range(views):
+            if sampling.tau_s is not None:
+                aim = truth.times_s[row] + sampling.tau_s[v] - sampling.tau_s[row]
+                fits &= (aim >= truth.times_s[v].min() - 1e-6) & (aim <= truth.times_s[v].max() + 1e-6)
+            if sampling.synchronous or (sampling.kappa_s == 0 and sampling.tau_s is None):
+                apart = np.abs(truth.times_s[row][:, None] - truth.times_s[v][None]).min(axis=1)
+                fits &= apart <= sampling.together_s + 1e-9
+        possible.append(np.flatnonzero(fits))
+    wanted = range(views) if sampling.reference is None else (sampling.reference,)
+    if all(len(possible[row]) for row in wanted):
+        return possible
+    span = float(np.ptp(truth.times_s))
+    if sampling.tau_s is not None:
+        raise UserError(
+            f"{folder}: crowd {seed} lasts {span:.1f} s, too short for the constant offsets "
+            f"{', '.join(f'{t:g}' for t in sampling.tau_s)} s; choose a smaller tau_s, or crowds with more "
+            "frames"
+        )
+    raise UserError(
+        f"{folder}: in crowd {seed} the views have no frames within {sampling.together_s:g} s of each other; "
+        "make crowds with: viewsync sim dataset --together, or raise together_s"
+    )
 
 
 def _open_crowd(
@@ -153,3 +224,14 @@ def scene_grids(scene: Scene, width: int, height: int) -> Floats:
             for camera in scene.cameras.values()
         ]
     )
+
+
+def scene_fundamentals(scene: Scene, width: int, height: int) -> Floats:
+    """F (V, V, 3, 3) between pixels of `width` × `height`, in the scene's order: [r, i] leads from the
+    reference r to lines in view i, x_iᵀ F x_r = 0; zero for a view and itself.
+    """
+    cameras = [camera.undistorted().resized(width, height) for camera in scene.cameras.values()]
+    out = np.zeros((len(cameras), len(cameras), 3, 3), np.float32)
+    for r, i in itertools.permutations(range(len(cameras)), 2):
+        out[r, i] = fundamental_matrix(cameras[r], cameras[i])
+    return out

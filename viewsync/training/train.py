@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from calib.ground import GroundGrid
+from calib.scene import Scene
 from viewsync.errors import UserError
-from viewsync.nets.model import CountingModel, ModelConfig
+from viewsync.nets.model import CountingModel
 from viewsync.sim.scenes import load
 from viewsync.training.checkpoint import (
     check_same_run,
@@ -32,8 +32,8 @@ from viewsync.training.checkpoint import (
 )
 from viewsync.training.config import TrainConfig
 from viewsync.training.log import TrainingLog
-from viewsync.training.objective import TOLD, batch_losses, single_frames, tensors
-from viewsync.training.snapshots import Sampling, Snapshot, SnapshotSet, density_map, scene_grids
+from viewsync.training.objective import TOLD, batch_losses, fundamentals, single_frames, tensors
+from viewsync.training.snapshots import Snapshot, SnapshotSet, density_map, scene_grids
 
 # The stream of snapshots that every run is validated on.
 VALIDATION_STREAM = 9_999_999
@@ -66,12 +66,17 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
         )
     first = next(iter(scene.cameras.values()))
     grids = torch.from_numpy(scene_grids(scene, first.width, first.height))
-    model = CountingModel(
-        ModelConfig(methods=config.methods, heights=len(scene.heights_m), cell_m=scene.ground.cell_m)
-    )
+    model = CountingModel(config.model(scene))
     optimiser = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    snapshots = SnapshotSet(scene, config.data, range(*config.train_seeds), Sampling(config.kappa_s))
-    held_out = SnapshotSet(scene, config.data, range(*config.validation_seeds), Sampling(config.kappa_s))
+    views = tuple(scene.cameras)
+    snapshots = SnapshotSet(scene, config.data, range(*config.train_seeds), config.sampling(views))
+    unlabelled = config.sampling(views, labels=False)
+    held_out = SnapshotSet(scene, config.data, range(*config.validation_seeds), unlabelled)
+    if config.reach_s > snapshots.span_s:
+        raise UserError(
+            f"{config.data}: the crowds last {snapshots.span_s:.1f} s, less than kappa_s {config.kappa_s:g}; "
+            "choose a smaller kappa_s, or crowds with more frames"
+        )
     start, best = 0, math.inf
     before = _runs_before(config)
     if has_checkpoint(out / "last"):
@@ -80,7 +85,7 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
         start, best = int(state["step"]), math.inf if state["best"] is None else float(state["best"])
     elif config.start_from is not None:
         _start_from(model, config.start_from)
-    log = TrainingLog(out / "log.csv", config.methods, start)
+    log = TrainingLog(out / "log.csv", config.methods, start, config.flow_loss != "none")
     with ThreadPoolExecutor(1) as ahead:
         waiting = ahead.submit(_draw_batch, snapshots, config, start)
         for step in range(start, config.steps):
@@ -102,7 +107,7 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
             due = done % config.validate_every == 0 or done == config.steps
             if due and (config.no_answers or done > config.first_stage * config.steps):
                 settle_statistics(model, snapshots, grids, config, min(40, config.validation_snapshots))
-                validation = validate(model, held_out, grids, scene.ground, config)
+                validation = validate(model, held_out, grids, scene, config)
                 if validation["score"] < best:
                     best = validation["score"]
                     state = _state(config, before, done, best, validation)
@@ -142,7 +147,7 @@ def settle_statistics(
 
 
 def validate(
-    model: CountingModel, held_out: SnapshotSet, grids: Tensor, grid: GroundGrid, config: TrainConfig
+    model: CountingModel, held_out: SnapshotSet, grids: Tensor, scene: Scene, config: TrainConfig
 ) -> dict[str, float]:
     """Count MAE and density MSE of every method on fixed snapshots; `score` is the mean of the latter.
 
@@ -155,11 +160,14 @@ def validate(
             shot = held_out.draw(VALIDATION_STREAM, index, plain=index % 3 > 0)
             if config.reference_alone:
                 shot = single_frames(shot)[0]
-            answer = (model.describe if config.no_answers else model)(*tensors([shot], grids))
-            pairs = [(m, d[0], density_map(shot.xy[0], grid)) for m, d in answer.density.items()]
+            methods = () if config.no_answers else config.methods
+            images, geometry, present, offset = tensors([shot], grids)
+            lines = fundamentals(model, [shot], scene)
+            answer = model.fuse(model.encode(images), geometry, present, offset, methods, lines)
+            pairs = [(m, d[0], density_map(shot.xy[0], scene.ground)) for m, d in answer.density.items()]
             if config.no_answers:
                 slots = np.flatnonzero(shot.present > 0)
-                seen = [density_map(shot.xy[v][shot.seen[v]], grid) for v in slots]
+                seen = [density_map(shot.xy[v][shot.seen[v]], scene.ground) for v in slots]
                 pairs = [("visible", answer.visible[0, v], s) for v, s in zip(slots, seen, strict=True)]
             for name, density, target in pairs:
                 d = density.numpy()
