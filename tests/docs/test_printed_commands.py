@@ -76,7 +76,9 @@ RUN_BY = {
     "export --checkpoint --scene --out --replace --accuracy --data --crowds": (
         "test_from_checkpoint_to_a_measured_bundle_on_the_command_line"
     ),
-    "evaluate --bundle --checkpoint --frames --json": "test_from_checkpoint_to_a_measured_bundle_on_the_command_line",
+    "evaluate --bundle --checkpoint --frames --json": (
+        "test_from_checkpoint_to_a_measured_bundle_on_the_command_line"
+    ),
     "evaluate --sequences! --bundle --data --tuning --frames --json": "test_the_command_measures_sequences",
     "bench --json": "test_the_json_has_every_row",
     "bench --only": "test_chosen_rows_come_as_a_table",

@@ -321,7 +321,7 @@ def test_a_network_for_each_pair_is_that_pair_s_and_a_shared_one_everybody_s(mat
         changed = features.clone()
         changed[:, 2] = changed[:, 2].flip(-1)
         after = each(changed, F, timing(2, 3))
-    assert ours.flow_px[-1].shape == (2, 2, 6, 11, 2) and ours.flow_px[-1].abs().max() > 0.05
+    assert ours.flow_px[-1].shape == (2, 2, 6, 11, 2) and ours.flow_px[-1].abs().max() > 0.005
     assert torch.allclose(ours.features[:, 1], theirs.features[:, 1], atol=1e-5)
     assert (ours.features[:, 2] - theirs.features[:, 2]).abs().max() > 1e-3
     # What one view shows has no say in how another one is moved.
