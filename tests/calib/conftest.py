@@ -4,11 +4,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
-from calib.boards import Board
 from calib.camera import Camera, nearest_rotation
 
 MakeCamera = Callable[..., Camera]
@@ -46,32 +44,6 @@ def make_camera() -> MakeCamera:
         return Camera(K, rotation, -rotation @ centre, distortion, width, height)
 
     return make
-
-
-Photograph = Callable[[Board, Camera, np.ndarray, np.ndarray], np.ndarray]
-
-
-@pytest.fixture
-def photograph() -> Photograph:
-    """A board at pose (R, t) in a camera's frame, as the camera's lens draws it: RGB (H, W, 3)."""
-
-    def take(board: Board, camera: Camera, R: np.ndarray, t: np.ndarray) -> np.ndarray:
-        per_square, finer = 60, 2
-        big = camera.resized(finer * camera.width, finer * camera.height)
-        x, y = np.meshgrid(np.arange(big.width, dtype=float), np.arange(big.height, dtype=float))
-        rays = big.rays(np.stack([x, y], axis=-1)) @ big.R.T
-        distance = (t @ R[:, 2]) / (rays @ R[:, 2])
-        on_board = (rays * distance[..., None] - t) @ R[:, :2] / board.square_m
-        if board.kind == "chessboard":  # its first corner is one square from the edge
-            on_board += 1
-        places = np.nan_to_num(on_board * per_square + per_square / 2 - 0.5, nan=-1e4).astype(np.float32)
-        image = cv2.remap(
-            board.picture(per_square), places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderValue=128
-        )
-        small = cv2.resize(image, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
-        return np.repeat(small[..., None], 3, axis=2)
-
-    return take
 
 
 @pytest.fixture

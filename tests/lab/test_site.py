@@ -115,7 +115,7 @@ def test_a_site_behind_relays_answers_and_reports(tiny_bundle: Path, tmp_path: P
     rows = list(csv.DictReader((report / "answers.csv").open()))
     assert {row["method"] for row in rows} == {"column", "none", "reference-only"}
     # No answer is younger than the uplink's 35 ms. (Whether the hub's clock keeps its word is for virtual
-    # time to say: a camera that stalls for half a second on a busy machine makes what agents were told wrong.)
+    # time to say: a camera that stalls for half a second makes what agents were told wrong.)
     assert all(float(row["clock_bound_s"]) > 0 for row in rows)
     assert all(float(row["age_s"]) > 0.035 for row in rows)
     assert (report / "logs" / "hub.log").exists() and not folders(site)

@@ -134,7 +134,7 @@ def test_flow_is_learned_from_synchronised_frames(
         features, together = encode_with_synchronous(model, images, batch)
     assert together is not None and (offset[:, 1:].abs() > 0.5).all()
     flow = [p for name, p in model.named_parameters() if name.startswith(("before.", "after."))]
-    optimiser = torch.optim.Adam(flow, 1e-3)
+    optimiser = torch.optim.Adam(flow, 3e-4)
     losses = []
     for _ in range(25):
         answer = model.fuse(features, grids, present, offset, (method,), fundamentals(model, batch, scene))
@@ -143,7 +143,7 @@ def test_flow_is_learned_from_synchronised_frames(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.95 * losses[0]  # the first is without a warp: networks start at zero
+    assert losses[-1] < 0.85 * losses[0]  # the first is without a warp: networks start at zero
 
 
 @pytest.mark.parametrize("method", PAPER)
