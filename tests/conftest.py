@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -42,8 +43,16 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _skipped.update(getattr(node, "workeroutput", {}).get("skipped", {}))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    if hasattr(session.config, "workeroutput"):
+        # A file that is skipped whole is known only to the process that collected it.
+        session.config.workeroutput["skipped"] = dict(_skipped)
     yield
     if _unexpected() and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -105,4 +114,14 @@ def small_crowds(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
     folder = tmp_path_factory.mktemp("crowds")
     make_set(str(small_scene), folder, range(6), frames=5, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def crowds_together(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the small scene's crowds 0 to 2, five frames per view, all views at the same instants."""
+    from viewsync.sim.dataset import make_set
+
+    folder = tmp_path_factory.mktemp("together")
+    make_set(str(small_scene), folder, range(3), frames=5, workers=1, together=True)
     return folder
