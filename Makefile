@@ -25,7 +25,7 @@ demo: $(VENV)/.demo-ready
 	@exec $(PY) -m viewsync demo $(ARGS)
 
 test: lint
-	@exec $(PY) -m pytest $(ARGS)
+	@exec $(PY) -m pytest -n logical --dist loadfile $(ARGS)
 
 lint: $(VENV)/.test-ready
 	@$(PY) -m ruff check --quiet .

@@ -95,7 +95,7 @@ def test_what_is_missing_is_one_line_with_the_command_that_brings_it(
     assert result.stderr.count("\n") == 1
 
 
-def run_tests(folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+def run_tests(folder: Path, *args: str, **environ: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if name not in ("CI", "VIEWSYNC_DATA")}
     options = [
         "-q",
@@ -108,7 +108,7 @@ def run_tests(folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
         str(folder),
     ]
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *options, str(folder)],
+        [sys.executable, "-m", "pytest", *options, *args, str(folder)],
         env={**kept, **environ},
         capture_output=True,
         text=True,
@@ -136,14 +136,15 @@ def test_a_run_ends_with_its_skips_and_ci_agrees_to_the_listed(suite: Path) -> N
     assert "test_it.py::test_gpu: no GPU" in result.stdout
 
 
-def test_ci_fails_on_a_skip_that_nobody_agreed_to(suite: Path) -> None:
+@pytest.mark.parametrize("args", [(), ("-n", "2")], ids=["one-process", "two-processes"])
+def test_ci_fails_on_a_skip_that_nobody_agreed_to(suite: Path, args: tuple[str, ...]) -> None:
     # With the data there, a test that needs it has no excuse.
-    with_data = run_tests(suite, CI="true", VIEWSYNC_DATA=str(suite))
+    with_data = run_tests(suite, *args, CI="true", VIEWSYNC_DATA=str(suite))
     assert with_data.returncode == 1
     assert "NOT IN allowed-skips.txt: test_it.py::test_data" in with_data.stdout
-    assert run_tests(suite, VIEWSYNC_DATA=str(suite)).returncode == 0
+    assert run_tests(suite, *args, VIEWSYNC_DATA=str(suite)).returncode == 0
     (suite / "test_module.py").write_text(
         "import pytest\npytest.skip('not today', allow_module_level=True)\n"
     )
-    assert run_tests(suite, CI="true").returncode == 1
-    assert run_tests(suite).returncode == 0
+    assert run_tests(suite, *args, CI="true").returncode == 1
+    assert run_tests(suite, *args).returncode == 0
