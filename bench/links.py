@@ -60,6 +60,7 @@ def _stream_mbit_s(network: Network, seconds: float) -> float:
 
     def send() -> None:
         data = bytes(_CHUNK)
+        sender.sendall(data)
         while time.monotonic() < end_s:
             sender.sendall(data)
         sender.shutdown(socket.SHUT_WR)
