@@ -220,6 +220,10 @@ def _describe(
             lines.append(f"{where}: unknown key {dotted!r}; {hint}")
         elif problem["type"] == "missing":
             lines.append(f"{where}: {dotted!r} is missing; add it")
+        elif problem["type"] == "model_type":
+            valid = _valid_names(model, problem["loc"])
+            below = f"keys below it ({', '.join(valid)})"
+            lines.append(f"{where}: {dotted!r} has {below}, got {_shown(problem['input'])}")
         else:
             message = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
             got = (

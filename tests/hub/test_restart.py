@@ -185,3 +185,11 @@ def test_subscribe_without_a_hub_ends_in_time(tmp_path: Path) -> None:
     assert subprocess.run(listen, timeout=120, capture_output=True).returncode == 0
     counting = subprocess.run([*listen, "--count", "1"], timeout=120, capture_output=True, text=True)
     assert counting.returncode == 2 and "0 of 1 predictions within 0.5 s" in counting.stderr
+
+
+def test_subscribe_says_that_no_hub_is_there(tmp_path: Path) -> None:
+    endpoint = f"ipc://{tmp_path}/nobody"
+    listen = [sys.executable, "-m", "viewsync", "subscribe", endpoint, "--seconds", "4"]
+    waited = subprocess.run(listen, timeout=120, capture_output=True, text=True)
+    assert (waited.returncode, waited.stdout) == (0, "")
+    assert waited.stderr.count("no hub there; check the address, and that the hub runs") == 1

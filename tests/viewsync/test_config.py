@@ -115,6 +115,7 @@ def test_variables_expand_in_strings_only_after_parsing(write) -> None:
         ("cameras: [{url: a, rate_hz: .nan}]", ["cameras.0.rate_hz", "finite"]),
         ("name: root", ["name: root is taken; choose another name"]),
         ("output: [1]", ["output", "a list"]),
+        ("output: tcp://here:1", ["'output' has keys below it (", "port", "got 'tcp://here:1'"]),
         ("name: a\nname: b", ["program.yaml:2:1", "'name' appears twice"]),
         ("name: [a", ["program.yaml:1", "not valid YAML"]),
         ("- a", ["expected 'key: value' lines"]),

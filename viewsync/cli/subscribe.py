@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import time
 from pathlib import Path
 
@@ -14,6 +15,8 @@ _log = logging.getLogger(__name__)
 
 # A stop signal is noticed this late; messages are printed as they come.
 _STOP_CHECK_S = 0.25
+# A hub that runs has been reached long before; then it publishes at least its status.
+_PATIENCE_S = 3.0
 
 
 @click.command()
@@ -53,6 +56,7 @@ def command(
     stop = stopping()
     deadline = None if seconds is None else time.monotonic() + seconds
     printed = 0
+    told_after = time.monotonic() + _PATIENCE_S
     with Subscriber(endpoint, keys) as hub:
         while not stop.is_set():
             left = _STOP_CHECK_S if deadline is None else min(_STOP_CHECK_S, deadline - time.monotonic())
@@ -63,6 +67,11 @@ def command(
             except WireError as error:
                 _log.warning("%s: skipped a message: %s", endpoint, error)
                 continue
+            if hub.connected:
+                told_after = math.inf
+            elif time.monotonic() > told_after:
+                told_after = math.inf
+                _log.warning("%s: no hub there; check the address, and that the hub runs; waiting", endpoint)
             if message is None:
                 continue
             click.echo(json.dumps(summary(message)) if as_json else line(message))
