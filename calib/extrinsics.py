@@ -39,14 +39,15 @@ _LARGEST = 10_000
 class Solved:
     """A camera found from points.
 
-    residuals_px: (N,) distances between clicks and projections, NaN behind the camera; outliers: the names
-    (their numbers, where no names were given) of the pairs that were left out; solved: what was unknown and
-    is found. position_deviation_m, focal_deviation_px: one standard deviation, as the clicks' own
-    disagreement (at least 1 px) makes likely; the second is 0 where the focal length was given. notes: what
-    to know about it, one line each.
+    names: (N,) of the pairs, their numbers where none were given; residuals_px: (N,) distances between clicks
+    and projections, NaN behind the camera; outliers: the names of the pairs that were left out; solved: what
+    was unknown and is found. position_deviation_m, focal_deviation_px: one standard deviation, as the
+    clicks' own disagreement (at least 1 px) makes likely; the second is 0 where the focal length was given.
+    notes: what to know about it, one line each.
     """
 
     camera: Camera
+    names: tuple[str, ...]
     residuals_px: Floats
     outliers: tuple[str, ...]
     solved: What
@@ -249,6 +250,7 @@ def _solved(pairs: _Pairs, found: Fit, kept: NDArray[np.bool_], unknown: Unknown
             )
     return Solved(
         camera,
+        pairs.names,
         distances,
         tuple(pairs.names[index] for index in wrong),
         unknown,

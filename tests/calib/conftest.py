@@ -4,9 +4,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from calib.boards import Board
 from calib.camera import Camera, nearest_rotation
 
 MakeCamera = Callable[..., Camera]
@@ -44,6 +46,39 @@ def make_camera() -> MakeCamera:
         return Camera(K, rotation, -rotation @ centre, distortion, width, height)
 
     return make
+
+
+Photograph = Callable[[Board, Camera, np.ndarray, np.ndarray], np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def photograph() -> Photograph:
+    """A board at pose (R, t) in a camera's frame, as the camera's lens draws it: RGB (H, W, 3)."""
+
+    known: dict[Camera, np.ndarray] = {}
+
+    def rays_of(lens: Camera) -> np.ndarray:
+        if lens not in known:
+            x, y = np.meshgrid(np.arange(lens.width, dtype=float), np.arange(lens.height, dtype=float))
+            known[lens] = lens.rays(np.stack([x, y], axis=-1))
+        return known[lens]
+
+    def take(board: Board, camera: Camera, R: np.ndarray, t: np.ndarray) -> np.ndarray:
+        per_square, finer = 60, 2
+        here = Camera(camera.K, np.eye(3), np.zeros(3), camera.distortion, camera.width, camera.height)
+        rays = rays_of(here.resized(finer * camera.width, finer * camera.height))
+        distance = (t @ R[:, 2]) / (rays @ R[:, 2])
+        on_board = (rays * distance[..., None] - t) @ R[:, :2] / board.square_m
+        if board.kind == "chessboard":  # its first corner is one square from the edge
+            on_board += 1
+        places = np.nan_to_num(on_board * per_square + per_square / 2 - 0.5, nan=-1e4).astype(np.float32)
+        image = cv2.remap(
+            board.picture(per_square), places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderValue=128
+        )
+        small = cv2.resize(image, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
+        return np.repeat(small[..., None], 3, axis=2)
+
+    return take
 
 
 @pytest.fixture

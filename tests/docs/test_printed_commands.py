@@ -49,6 +49,19 @@ RUN_BY = {
         "test_import_as_one_line_of_json_and_with_everything_said"
     ),
     "calib export --format --out": "test_export_and_back",
+    "calib intrinsics --board --size --square-m --marker-m --out": (
+        "test_a_lens_from_a_folder_of_pictures_and_from_a_video"
+    ),
+    "calib extrinsics --lens --image --out": "test_cameras_from_points",
+    "calib extrinsics --rest! --floor --lens --board --size --square-m --marker-m --out": (
+        "test_cameras_from_a_board_at_rest"
+    ),
+    "calib refine --points --out": "test_all_cameras_agree_after_refining",
+    "calib refine --rest! --board --size --square-m --marker-m --out": "test_cameras_from_a_board_at_rest",
+    "calib refine --video! --clock-error-s --times --board --size --square-m --marker-m --out": (
+        "test_videos_of_a_board_tie_cameras_together_while_it_rests"
+    ),
+    "calib compare": "test_two_calibrations_compared",
     "calib serve --frames --source --points": "test_a_point_is_clicked_named_typed_undone_and_saved",
     "calib check --points --frames --source --report --json": (
         "test_the_command_says_and_draws_what_it_finds"

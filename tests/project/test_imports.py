@@ -57,6 +57,7 @@ CALIBRATING = {
         "calib.bundle_rows",
         "calib.bundle_solve",
         "calib.extrinsics",
+        "calib.from_boards",
         "calib.from_scratch",
         "calib.page.server",
     ],

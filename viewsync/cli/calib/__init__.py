@@ -15,6 +15,12 @@ class _Entry(NamedTuple):
 COMMANDS = {
     "import": _Entry("viewsync.cli.calib.importing", "Make a scene.yaml of calibration files of any format."),
     "export": _Entry("viewsync.cli.calib.exporting", "Write a scene's cameras in another program's format."),
+    "intrinsics": _Entry("viewsync.cli.calib.intrinsics", "Find a camera's lens from pictures of a board."),
+    "extrinsics": _Entry(
+        "viewsync.cli.calib.extrinsics", "Find where cameras stand from points of known place."
+    ),
+    "refine": _Entry("viewsync.cli.calib.refine", "Make all cameras agree at once: points, clicks, boards."),
+    "compare": _Entry("viewsync.cli.calib.compare", "How far two calibrations are apart."),
     "check": _Entry("viewsync.cli.calib.check", "Find what is suspicious about a scene, and draw it."),
     "serve": _Entry("viewsync.cli.calib.serve", "Look at a calibration, and work on it, in a browser."),
 }
