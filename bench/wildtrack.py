@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.camera import Camera
-from calib.from_scratch import cameras_from_scratch
 from calib.points import MarkedPoint, residuals
 from calib.projection import rotations
-from calib.refine import Lens, Refined, refine
+from calib.solve.from_scratch import cameras_from_scratch
+from calib.solve.refine import Lens, Refined, refine
 from calib.triangulation import triangulate_all
 
 Floats = NDArray[np.float64]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from calib.check import check
-from calib.check_points import WORST_PX
 from calib.errors import CalibError
+from calib.look.check import check
+from calib.look.check_points import WORST_PX
 from calib.points import MarkedPoint, residuals
 from calib.scene import Scene, load_scene, save_scene
 

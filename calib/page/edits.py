@@ -140,7 +140,7 @@ def _ground(draft: Draft, asked: Asked) -> Edited:
 
 def _solve(draft: Draft, asked: Asked) -> Edited:
     """The pose of one view from its points with a world position."""
-    from calib.extrinsics import pose_from_points
+    from calib.solve.extrinsics import pose_from_points
 
     view = _view(draft, asked)
     chosen = [point for point in draft.points if point.world is not None and view in point.pixels]
@@ -171,7 +171,7 @@ def _solve(draft: Draft, asked: Asked) -> Edited:
 
 def _refine(draft: Draft, asked: Asked) -> Edited:
     """All cameras and points together."""
-    from calib.refine import refine
+    from calib.solve.refine import refine
 
     refined = refine(draft.cameras, draft.points, solve_intrinsics=asked.flag("intrinsics_too"))
     note = (

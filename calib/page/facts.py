@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.camera import Camera
-from calib.check import check
-from calib.coverage import coverage
 from calib.errors import CalibError
 from calib.ground import GroundGrid
-from calib.overlay import closed, epipolar_curves, grid_step_m, ground_lines, image_lines
+from calib.look.check import check
+from calib.look.coverage import coverage
+from calib.look.overlay import closed, epipolar_curves, grid_step_m, ground_lines, image_lines
+from calib.look.walker import HEIGHT_M, Walk, Walker, seen_walker
 from calib.page.draft import Draft, Size
 from calib.points import residuals
 from calib.triangulation import triangulate_all
-from calib.walker import HEIGHT_M, Walk, Walker, seen_walker
 
 Floats = NDArray[np.float64]
 

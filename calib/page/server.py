@@ -17,6 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from calib.errors import CalibError
+from calib.look.walker import walker
 from calib.page.asked import Asked
 from calib.page.draft import Draft
 from calib.page.edits import apply
@@ -25,7 +26,6 @@ from calib.page.history import History
 from calib.page.pictures import Shots
 from calib.points import save_points
 from calib.saving import save_checked
-from calib.walker import walker
 
 _log = logging.getLogger(__name__)
 _LARGEST_REQUEST_BYTES = 256 * 1024

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.check import Checked
 from calib.errors import CalibError
+from calib.look.check import Checked
 from calib.points import MarkedPoint
 from calib.scene import Scene
 

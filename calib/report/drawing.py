@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.camera import Camera
-from calib.check_points import WORST_PX
-from calib.overlay import closed, ground_lines, image_lines
+from calib.look.check_points import WORST_PX
+from calib.look.overlay import closed, ground_lines, image_lines
+from calib.look.walker import Walker, WalkerPixels, seen_walker
 from calib.points import MarkedPoint
 from calib.scene import Scene
-from calib.walker import Walker, WalkerPixels, seen_walker
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float64]

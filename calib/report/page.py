@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from calib.coverage import Coverage
-from calib.overlay import grid_step_m
+from calib.look.coverage import Coverage
+from calib.look.overlay import grid_step_m
+from calib.look.walker import HEIGHT_M, SPEED_M_PER_S, Walk, seen_walker
 from calib.page.pictures import encode
 from calib.points import Residuals, residuals
 from calib.report import Looked
 from calib.report.drawing import draw_view
 from calib.report.plan import maps, png_bytes
 from calib.scene import Scene
-from calib.walker import HEIGHT_M, SPEED_M_PER_S, Walk, seen_walker
 
 _WIDTH_PX = 880
 _POSES_PER_S = 8.0

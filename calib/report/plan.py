@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.coverage import Coverage
+from calib.look.coverage import Coverage
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float64]

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.look.walker import Walk
 from calib.points import residuals
 from calib.report import Looked
 from calib.report.drawing import BAD, FAIR, GOOD, draw_view
 from calib.report.plan import maps, png_bytes
-from calib.walker import Walk
 
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]

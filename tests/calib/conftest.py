@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from calib.boards import Board
+from calib.boards.board import Board
 from calib.camera import Camera, nearest_rotation
 
 MakeCamera = Callable[..., Camera]

@@ -52,21 +52,11 @@ WORKSHOP = [
 
 
 # What solves and serves calibrations needs the extra `calib`; agents and hubs import none of it.
-CALIBRATING = {
-    *[
-        "calib.bundle_rows",
-        "calib.bundle_solve",
-        "calib.extrinsics",
-        "calib.from_boards",
-        "calib.from_scratch",
-        "calib.page.server",
-    ],
-    *["calib.placements", "calib.refine", "calib.refine_start", "calib.resection"],
-}
+CALIBRATING = ("calib.solve", "calib.page.server")
 
 
 def runtime_calib() -> list[str]:
-    return [name for name in modules("calib") if name not in CALIBRATING]
+    return [name for name in modules("calib") if not name.startswith(CALIBRATING)]
 
 
 def import_without(missing: list[str], wanted: list[str]) -> subprocess.CompletedProcess[str]:

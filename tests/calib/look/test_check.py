@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from calib.camera import Camera
-from calib.check import check
 from calib.ground import GroundGrid
+from calib.look.check import check
 from calib.points import MarkedPoint
 
 Z_DOWN = np.diag([1.0, -1.0, -1.0])

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calib.coverage import coarse_plan, coverage
 from calib.epipolar import epipolar_lines, fundamental_matrix
 from calib.ground import GroundGrid
-from calib.overlay import epipolar_curves, ground_lines, image_lines
-from calib.walker import HEIGHT_M, Walk, seen_walker, walker
+from calib.look.coverage import coarse_plan, coverage
+from calib.look.overlay import epipolar_curves, ground_lines, image_lines
+from calib.look.walker import HEIGHT_M, Walk, seen_walker, walker
 
 PHASES = np.linspace(0, 1, 23)
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from calib.check import check
+from calib.look.check import check
+from calib.look.walker import walker
 from calib.points import MarkedPoint, save_points
 from calib.report import Looked, write_report
 from calib.report.drawing import NET, draw_view
 from calib.scene import save_scene
-from calib.walker import walker
 from viewsync.cli import main
 
 

@@ -14,7 +14,7 @@ from calib.errors import CalibError
 from viewsync.errors import ConfigError
 
 if TYPE_CHECKING:
-    from calib.boards import Sighting
+    from calib.boards.board import Sighting
     from calib.camera import Camera
 
 _COLUMNS = (
@@ -27,7 +27,7 @@ def read_corners(path: Path, cameras: Mapping[str, Camera]) -> dict[str, list[Si
     """By camera, in order of time, what it saw of the board. Its cameras 0, 1, … are cam_0, cam_1, … as in
     its own calibration file. Raises ConfigError, and CalibError where a camera is not known.
     """
-    from calib.boards import FEWEST_CORNERS, Sighting
+    from calib.boards.board import FEWEST_CORNERS, Sighting
 
     pictures: dict[tuple[str, int], list[dict[str, float]]] = {}
     for line, row in enumerate(_rows(path), start=2):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from calib.boards import Board
+    from calib.boards.board import Board
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -72,7 +72,7 @@ def read_board(
     legacy: bool,
 ) -> Board:
     """Raises UsageError where it is not told, CalibError where no board is like that."""
-    from calib.boards import Board
+    from calib.boards.board import Board
 
     if kind is None or size is None or square_m is None:
         raise click.UsageError("which board is it? give --board, --size and --square-m")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from calib.boards import Image
+from calib.boards.board import Image
 from calib.errors import CalibError
 from viewsync.cli.calib.pictures import STILLS, VIDEOS, open_pictures
 from viewsync.errors import ConfigError

@@ -11,8 +11,8 @@ from calib.errors import CalibError
 from viewsync.errors import ConfigError
 
 if TYPE_CHECKING:
-    from calib.boards import BoardFinder, Sighting
-    from calib.refine_start import BoardView
+    from calib.boards.board import BoardFinder, Sighting
+    from calib.solve.refine_start import BoardView
 
 
 def resting_views(
@@ -21,7 +21,7 @@ def resting_views(
     """Views from a folder that holds a folder per placement of the board, with a picture of it at rest from
     each camera, named after the camera; and what to know about them.
     """
-    from calib.refine_start import BoardView
+    from calib.solve.refine_start import BoardView
     from viewsync.cli.calib.pictures import STILLS, open_pictures
 
     placements = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
@@ -99,7 +99,7 @@ def joined_views(
     """Views of what each camera saw of a board carried about, in order of time; and what to know about
     them.
     """
-    from calib.placements import join_sightings
+    from calib.solve.placements import join_sightings
 
     joined = join_sightings(seen, clock_error_s)
     counts = ", ".join(f"{name} {len(found)}" for name, found in seen.items())

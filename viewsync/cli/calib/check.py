@@ -45,8 +45,8 @@ def command(
     \b
     viewsync calib check scene.yaml --points points.yaml --frames pictures --report report.html
     """
-    from calib.check import check
     from calib.errors import CalibError
+    from calib.look.check import check
     from calib.points import load_points
     from calib.report import Looked, check_ending, write_report
     from calib.scene import load_scene

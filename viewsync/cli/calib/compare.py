@@ -26,7 +26,7 @@ def command(ours: Path, theirs: Path, as_json: bool) -> None:
     \b
     viewsync calib compare scene.yaml camera_array.toml
     """
-    from calib.compare import compare
+    from calib.look.compare import compare
 
     found = compare(_cameras(ours), _cameras(theirs))
     if as_json:
@@ -50,9 +50,9 @@ def command(ours: Path, theirs: Path, as_json: bool) -> None:
 
 
 def _cameras(path: Path) -> Mapping[str, "Camera"]:
+    from calib.boards.lens_file import load_lens
     from calib.formats import read_rig
     from calib.formats.foreign import Wishes
-    from calib.lens_file import load_lens
     from calib.scene import load_scene
     from calib.scene_text import read_yaml
 

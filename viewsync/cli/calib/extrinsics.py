@@ -13,9 +13,9 @@ from viewsync.cli.calib.board_options import board_options, read_board, whole_si
 
 if TYPE_CHECKING:
     from calib.camera import Camera
-    from calib.extrinsics import Solved
     from calib.points import MarkedPoint
     from calib.scene import Scene
+    from calib.solve.extrinsics import Solved
 
 
 @click.command()
@@ -76,7 +76,7 @@ def command(
 
 
 def _lenses(given: tuple[str, ...]) -> dict[str, Camera]:
-    from calib.lens_file import load_lens
+    from calib.boards.lens_file import load_lens
 
     known: dict[str, Camera] = {}
     for text in given:
@@ -96,9 +96,9 @@ def _from_boards(
     force: bool,
     as_json: bool,
 ) -> None:
-    from calib.boards import BoardFinder
-    from calib.from_boards import cameras_from_boards, on_floor
-    from calib.refine import refine
+    from calib.boards.board import BoardFinder
+    from calib.solve.from_boards import cameras_from_boards, on_floor
+    from calib.solve.refine import refine
     from viewsync.cli.calib.board_views import resting_views
 
     if floor is None or not lenses:
@@ -131,8 +131,8 @@ def _from_points(
     force: bool,
     as_json: bool,
 ) -> None:
-    from calib.from_scratch import cameras_from_scratch
     from calib.points import load_points
+    from calib.solve.from_scratch import cameras_from_scratch
 
     marked = load_points(points)
     names = _names(marked, cameras, points)
@@ -186,7 +186,7 @@ def _scene(found: Mapping[str, Camera], out: Path) -> Scene:
     """The scene that is there with these cameras in it, or a new one."""
     from dataclasses import replace
 
-    from calib.common_view import common_ground
+    from calib.look.common_view import common_ground
     from calib.page.draft import FIRST_HEIGHTS_M
     from calib.rig import is_usable_name
     from calib.scene import Scene, load_scene

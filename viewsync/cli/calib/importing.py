@@ -104,9 +104,9 @@ def command(
     Prints what was found: format, unit, axes, handedness, image sizes, cameras and ground. Without --out,
     only that.
     """
-    from calib.common_view import common_ground, grid_over
     from calib.formats import read_rig
     from calib.formats.foreign import Wishes
+    from calib.look.common_view import common_ground, grid_over
     from calib.scene import Scene
 
     only = tuple(part.strip() for part in cameras.split(",")) if cameras else ()

@@ -11,8 +11,8 @@ import click
 from viewsync.cli.calib.board_options import board_options, read_board
 
 if TYPE_CHECKING:
-    from calib.boards import BoardFinder, Image, Sighting
-    from calib.intrinsics import Intrinsics
+    from calib.boards.board import BoardFinder, Image, Sighting
+    from calib.boards.intrinsics import Intrinsics
 
 _KEPT_FOR_ADVICE = 3
 
@@ -60,9 +60,9 @@ def command(
     \b
     viewsync calib intrinsics north.mp4 --board charuco --size 5x7 --square-m 0.04 --marker-m 0.03
     """
-    from calib.boards import BoardFinder
-    from calib.intrinsics import choose_views, solve_intrinsics
-    from calib.lens_file import save_lens
+    from calib.boards.board import BoardFinder
+    from calib.boards.intrinsics import choose_views, solve_intrinsics
+    from calib.boards.lens_file import save_lens
 
     finder = BoardFinder(read_board(**board))
     seen, looked = _look(finder, sources, search, seconds)
@@ -83,7 +83,7 @@ def command(
 def _look(
     finder: BoardFinder, sources: tuple[str, ...], search: int, seconds: float
 ) -> tuple[list[Sighting], int]:
-    from calib.boards import why_not_found
+    from calib.boards.board import why_not_found
     from calib.errors import CalibError
     from viewsync.cli.calib.board_pictures import is_live, pictures
 

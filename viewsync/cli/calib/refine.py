@@ -12,8 +12,8 @@ from viewsync.cli.calib.board_options import board_options, read_board
 
 if TYPE_CHECKING:
     from calib.points import Residuals, Spread
-    from calib.refine import Refined
-    from calib.refine_start import BoardView
+    from calib.solve.refine import Refined
+    from calib.solve.refine_start import BoardView
 
 _WORST_SHOWN = 10
 
@@ -96,11 +96,11 @@ def command(
     """
     from dataclasses import replace
 
-    from calib.boards import BoardFinder
+    from calib.boards.board import BoardFinder
     from calib.points import load_points
-    from calib.refine import refine
     from calib.saving import save_checked
     from calib.scene import load_scene
+    from calib.solve.refine import refine
     from viewsync.cli.calib.board_corners import read_corners
     from viewsync.cli.calib.board_views import joined_views, resting_views, video_views
 

@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from calib.check_points import point_findings
-from calib.coverage import Coverage, coverage
-from calib.finding import Finding
+from calib.look.check_points import point_findings
+from calib.look.coverage import Coverage, coverage
+from calib.look.finding import Finding
 from calib.points import MarkedPoint
 from calib.scene import Scene
 

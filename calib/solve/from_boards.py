@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from calib.camera import Camera, nearest_rotation
 from calib.errors import CalibError
-from calib.extrinsics import pose_from_points
-from calib.refine_start import BoardView, is_spread, placed_boards
-from calib.similarity import similarity
+from calib.solve.extrinsics import pose_from_points
+from calib.solve.refine_start import BoardView, is_spread, placed_boards
+from calib.solve.similarity import similarity
 from calib.triangulation import triangulate_all
 
 Floats = NDArray[np.float64]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from calib.boards import Board, BoardFinder, why_not_found
+from calib.boards.board import Board, BoardFinder, why_not_found
 from calib.camera import Camera
 from calib.errors import CalibError
 from calib.projection import rotations

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.board_coverage import Coverage, coverage_of, weaknesses
-from calib.boards import Sighting
+from calib.boards.board import Sighting
+from calib.boards.coverage import Coverage, coverage_of, weaknesses
 from calib.camera import Camera
 from calib.errors import CalibError
 

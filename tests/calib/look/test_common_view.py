@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from calib.camera import Camera
-from calib.common_view import common_ground, grid_over
 from calib.errors import CalibError
 from calib.formats import read_rig
+from calib.look.common_view import common_ground, grid_over
 
 
 def camera(centre, target):

@@ -7,7 +7,7 @@ import pytest
 
 from calib.camera import Camera
 from calib.errors import CalibError
-from calib.extrinsics import pose_from_points
+from calib.solve.extrinsics import pose_from_points
 
 SIZE = (768, 576)
 

@@ -9,12 +9,12 @@ import pytest
 
 from calib.camera import Camera
 from calib.errors import CalibError
-from calib.from_scratch import cameras_from_scratch
 from calib.points import MarkedPoint, residuals
 from calib.projection import intrinsics_of, rotations
-from calib.refine import Lens, _Problem, refine
-from calib.refine_start import BoardView
-from calib.similarity import Similarity, similarity
+from calib.solve.from_scratch import cameras_from_scratch
+from calib.solve.refine import Lens, _Problem, refine
+from calib.solve.refine_start import BoardView
+from calib.solve.similarity import Similarity, similarity
 
 MakeCamera = Callable[..., Camera]
 Cameras = dict[str, Camera]

@@ -15,14 +15,14 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.bundle_rows import Observations, Rows, State
-from calib.bundle_solve import minimise, robust_scale
 from calib.camera import Camera, nearest_rotation
 from calib.errors import CalibError
 from calib.points import MarkedPoint, Residuals, check_unique
 from calib.projection import intrinsics_of
-from calib.refine_start import BoardView, is_spread, placed_boards, start_places
-from calib.similarity import Similarity, similarity_of_cameras
+from calib.solve.bundle_rows import Observations, Rows, State
+from calib.solve.bundle_solve import minimise, robust_scale
+from calib.solve.refine_start import BoardView, is_spread, placed_boards, start_places
+from calib.solve.similarity import Similarity, similarity_of_cameras
 
 Floats = NDArray[np.float64]
 Lens = Literal["keep", "focal", "focal+k1", "all"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.boards import Sighting
+from calib.boards.board import Sighting
 
 Floats = NDArray[np.float64]
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.ground import GroundGrid
+from calib.look.walker import HEIGHT_M
 from calib.polygons import image_mask
 from calib.scene import Scene
-from calib.walker import HEIGHT_M
 
 Floats = NDArray[np.float64]
 

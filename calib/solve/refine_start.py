@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from calib.camera import Camera
 from calib.errors import CalibError
-from calib.extrinsics import pose_from_points
 from calib.points import MarkedPoint
+from calib.solve.extrinsics import pose_from_points
 from calib.triangulation import triangulate_all
 
 Floats = NDArray[np.float64]

@@ -1,26 +1,22 @@
-"""`viewsync calib intrinsics`, `extrinsics`, `refine` and `compare`, as one types them: three cameras around
-a table, and a board on it.
+"""`viewsync calib extrinsics`, `refine` and `compare`, as one types them: three cameras around a table, and a
+board on it.
 """
 
 import csv
-import importlib.util
 import json
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from calib.boards import Board
+from calib.boards.board import Board
+from calib.boards.lens_file import save_lens
 from calib.camera import Camera, nearest_rotation
 from calib.ground import GroundGrid
-from calib.lens_file import load_lens, save_lens
 from calib.points import MarkedPoint, save_points
 from calib.projection import rotations
 from calib.scene import Scene, load_scene, save_scene
@@ -81,26 +77,6 @@ def points(cameras: Cameras) -> list[MarkedPoint]:
     return marked
 
 
-@pytest.fixture(scope="module")
-def film(cameras: Cameras, photograph: Callable[..., Any]) -> list[np.ndarray]:
-    """A board held before the north camera into all parts of its image, tilted."""
-    lens, rng, taken = cameras["north"], np.random.default_rng(1), []
-    for x in (-0.2, 0.0, 0.2):
-        for y in (-0.14, 0.0, 0.14):
-            R = rotations(rng.normal(0, 0.35, (1, 3)))[0]
-            t = np.array([x, y, 0.85]) - R @ BOARD.corners.mean(axis=0)
-            taken.append(photograph(BOARD, lens, R, t))
-    return taken
-
-
-@pytest.fixture(scope="module")
-def stills(film: list[np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("stills")
-    for number, picture in enumerate(film):
-        assert cv2.imwrite(str(folder / f"{number:02d}.png"), picture)
-    return folder
-
-
 # Where a board rests: its first corner, and how it is turned; on the floor half a turn, face up.
 RESTS = {
     "floor": ((-0.2, 0.15, 0.0), (np.pi * np.cos(0.1), np.pi * np.sin(0.1), 0)),
@@ -140,55 +116,6 @@ def displaced(cameras: Cameras) -> Cameras:
 
 def apart(found: Cameras, truth: Cameras) -> float:
     return max(float(np.linalg.norm(found[name].centre - truth[name].centre)) for name in truth)
-
-
-def test_a_lens_from_a_folder_of_pictures_and_from_a_video(
-    stills: Path, film: list[np.ndarray], tmp_path: Path
-) -> None:
-    said = facts("intrinsics", stills, *CHARUCO, "--lens", "k1", "--out", tmp_path / "north.yaml")
-    assert said["seen"] == said["pictures"] == 9 and said["rms_px"] < 0.2
-    assert said["intrinsics_px"][0][0] == pytest.approx(700, rel=0.01)
-    kept = load_lens(tmp_path / "north.yaml", "north")
-    assert kept.K.tolist() == said["intrinsics_px"] and kept.distortion[0] == pytest.approx(-0.2, abs=0.05)
-    video = cv2.VideoWriter(str(tmp_path / "north.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 5, (640, 480))
-    for picture in film:
-        video.write(picture)
-        video.write(picture)
-    video.release()
-    done = run("intrinsics", tmp_path / "north.avi", *CHARUCO, "--search", "9", "--views", "8")
-    assert done.exit_code == 0, done.output
-    for words in (
-        "board found in 9 of 9 pictures; 8 that differ are used",
-        "warning: coverage is thin: 8 views",
-    ):
-        assert words in done.output
-    assert "north.avi " in done.output and "corners by part of the image" in done.output
-
-
-def test_a_lens_from_a_live_camera(film: list[np.ndarray], tmp_path: Path) -> None:
-    path = Path(__file__).parents[1] / "support" / "rtsp.py"
-    spec = importlib.util.spec_from_file_location("tests_support_rtsp", path)
-    assert spec is not None and spec.loader is not None
-    rtsp: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(rtsp)
-    with av.open(str(tmp_path / "film.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=2, options={"crf": "12", "g": "1", "bf": "0"})
-        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv420p"
-        # As often as the camera may have to be waited for.
-        for number, picture in enumerate(film * 4):
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, 2)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    server = rtsp.ClipServer(rtsp.serve_file(tmp_path / "film.mp4"))
-    try:
-        done = run("intrinsics", server.url, *CHARUCO, "--lens", "k1", "--seconds", "6", "--json")
-        assert done.exit_code == 0, done.output
-        assert "(Ctrl-C to solve)" in done.stderr
-        said = json.loads(done.stdout)
-        assert len(said["views"]) >= 3 and said["intrinsics_px"][0][0] == pytest.approx(700, rel=0.03)
-    finally:
-        server.kill()
 
 
 def test_cameras_from_points(cameras: Cameras, points: list[MarkedPoint], tmp_path: Path) -> None:

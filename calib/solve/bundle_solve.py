@@ -14,7 +14,7 @@ from scipy.optimize import least_squares
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import LinearOperator
 
-from calib.bundle_rows import Rows
+from calib.solve.bundle_rows import Rows
 
 Floats = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.camera import Camera
-from calib.finding import Finding
+from calib.look.finding import Finding
 from calib.points import MarkedPoint, residuals
 from calib.scene import Scene
 

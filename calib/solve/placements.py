@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.boards import Sighting
+from calib.boards.board import Sighting
 from calib.errors import CalibError
-from calib.refine_start import BoardView
+from calib.solve.refine_start import BoardView
 
 Floats = NDArray[np.float64]
 

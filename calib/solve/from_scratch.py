@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from calib.camera import Camera
 from calib.errors import CalibError
-from calib.extrinsics import Solved, pose_from_points
 from calib.points import MarkedPoint, check_unique, residuals
+from calib.solve.extrinsics import Solved, pose_from_points
 from calib.triangulation import triangulate_all
 
 Floats = NDArray[np.float64]

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from calib.camera import Camera, nearest_rotation
 from calib.errors import CalibError
-from calib.resection import Fit, Unknown, best_start, fit, needed, robust_starts
+from calib.solve.resection import Fit, Unknown, best_start, fit, needed, robust_starts
 
 Floats = NDArray[np.float64]
 What = Literal["pose", "focal", "focal+k1"]

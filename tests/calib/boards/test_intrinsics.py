@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calib.boards import Board, Sighting
+from calib.boards.board import Board, Sighting
+from calib.boards.intrinsics import choose_views, outline, solve_intrinsics
+from calib.boards.lens_file import load_lens, save_lens
 from calib.camera import Camera
 from calib.errors import CalibError
-from calib.intrinsics import choose_views, outline, solve_intrinsics
-from calib.lens_file import load_lens, save_lens
 from calib.projection import rotations
 
 BOARD = Board("charuco", 8, 6, 0.05, 0.035)
@@ -138,7 +138,7 @@ def test_a_lens_is_kept_in_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("camera", "focal"), [("cam01", 107599.671875 / 64), ("cam02", 107118.695313 / 64)])
 def test_pose2sim_lenses_come_back_from_their_chessboards(data: Path, camera: str, focal: float) -> None:
     """Against the calibration that was shipped with them, made by Qualisys with a wand."""
-    from calib.boards import BoardFinder
+    from calib.boards.board import BoardFinder
     from viewsync.cli.calib.board_pictures import pictures
 
     finder = BoardFinder(Board("chessboard", 4, 7, 0.06))

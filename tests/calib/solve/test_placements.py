@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from calib.boards import Board, Sighting
+from calib.boards.board import Board, Sighting
 from calib.errors import CalibError
-from calib.placements import join_sightings, still_interval
+from calib.solve.placements import join_sightings, still_interval
 
 CORNERS = Board("charuco", 4, 5, 0.05, 0.03).corners
 

@@ -1,0 +1,1 @@
+"""Calibration boards in pictures, and the lenses that they tell."""
