@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from viewsync.clock import ARRIVAL_ALLOWANCE_NS, DRIFT_PPM, IMPLAUSIBLE_NS, WINDOW_NS
 from viewsync.units import SECOND_NS
 from viewsync.wire import OffsetEstimate
+
+# So long after its first frame, or after a step, a camera's frames say little yet.
+YOUNG_NS: Final = 5 * SECOND_NS
 
 
 class _LowestRecent:
@@ -44,20 +48,23 @@ class CaptureClock:
     cannot be measured from one side. The promise rests on one stated allowance: **in every window (since the
     start or the last step) some frame arrived within `allowance_ns` of its capture**. It must cover exposure,
     encoding, the fastest passage of the network, and a frame interval more where the source hands out frames
-    one late.
+    one late. The first frames are the slowest, while camera and agent are busy with starting, and there are
+    none yet to compare them with: for `YOUNG_NS` after the first one as much again is allowed.
 
     Camera stepped forward: frames seem to come sooner than the envelope allows, and it starts anew at once.
     Camera stepped back: capture times run backwards, and it starts anew at once. If the step is smaller
     than a frame interval, frames only seem late, as in congestion; until they have been late for
     `settle_ns` without a break, which settles it, the uncertainty covers both.
 
-    State: the lowest arrival − capture of the window, once widened up and once down by what drift may do (a
-    difference from time t, moved by drift at the allowed rate to now, keeps its rank among all others).
+    State: when the first frame came, and the lowest arrival − capture of the window, once widened up and
+    once down by what drift may do (a difference from time t, moved by drift at the allowed rate to now, keeps
+    its rank among all others).
     """
 
     __slots__ = (
         "_allowance_ns",
         "_drift_ppm",
+        "_first_ns",
         "_high",
         "_implausible_ns",
         "_last",
@@ -85,6 +92,7 @@ class CaptureClock:
         self._high = _LowestRecent()
         self._low = _LowestRecent()
         self._last: tuple[int, int] | None = None  # capture and arrival of the newest frame
+        self._first_ns = 0  # arrival of the first frame since the start or the last step
         self._late_since: int | None = None  # arrival of the first of an unbroken run of late frames
         self.steps = 0
         self.implausible = 0
@@ -104,6 +112,8 @@ class CaptureClock:
         self._high.add(arrival_ns, 1_000_000 * difference_ns - self._drift_ppm * arrival_ns)
         self._low.add(arrival_ns, 1_000_000 * difference_ns + self._drift_ppm * arrival_ns)
         self._forget_before(arrival_ns - self._window_ns)
+        if self._last is None:
+            self._first_ns = arrival_ns
         self._last = (capture_ns, arrival_ns)
         return True
 
@@ -114,7 +124,8 @@ class CaptureClock:
         capture_ns, arrival_ns = self._last
         now_ns = max(now_ns, arrival_ns)
         highest, lowest = self._envelope(now_ns)
-        uncertainty_ns = highest - lowest + self._allowance_ns
+        allowed_ns = self._allowance_ns * (2 if arrival_ns - self._first_ns < YOUNG_NS else 1)
+        uncertainty_ns = highest - lowest + allowed_ns
         # The newest frame may be late, or the camera may have stepped back by as much: cover both.
         excess_ns = arrival_ns - capture_ns - highest
         return OffsetEstimate(highest, max(uncertainty_ns, excess_ns))

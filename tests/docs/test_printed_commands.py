@@ -77,7 +77,7 @@ RUN_BY = {
     "sim watch --world --profile --json": "test_cameras_agents_links_hub_and_the_one_who_judges",
     "sim link --profile --view --via --seconds --json": "test_a_user_space_link_does_as_its_seed_foretells",
     "sim up --profile --seconds --report": "test_a_site_behind_relays_answers_and_reports",
-    "sim sweep --profiles --policies --crowds --out --no-curve --flow --gate --live": (
+    "sim sweep --profiles --policies --methods --crowds --out --no-curve --flow --gate --live": (
         "test_a_cell_is_run_live_too_and_compared"
     ),
     "sim pets2009 scene --out": "test_the_command_writes_the_scene",

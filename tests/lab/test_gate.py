@@ -110,7 +110,7 @@ def held(verdict: Verdict) -> set[tuple[str, str]]:
     return {(claim.metric, claim.rival) for claim in verdict.claims if claim.holds}
 
 
-ALL = parse_required("density,count")
+ALL = parse_required("density,count")  # the answers here tell no places
 
 
 def test_where_the_flow_is_right_everything_holds_and_without_it_the_gate_fails() -> None:
@@ -122,6 +122,75 @@ def test_where_the_flow_is_right_everything_holds_and_without_it_the_gate_fails(
     assert not still.passed and not held(still) & {("density", "none"), ("count", "none")}
     (same,) = (c.difference for c in still.claims if (c.metric, c.rival) == ("density", "none"))
     assert same.value == same.low == same.high == 0.0
+
+
+def matching_graph() -> bytes:
+    """Two views' people (1, CELLS) matched cell by cell: how far each of the reference's has its partner from
+    it, and how much of the late view is accounted for by the reference, which the flow has no part in.
+    """
+    centres = np.arange(CELLS, dtype=np.float32).reshape(1, CELLS, 1)
+    constants = [
+        numpy_helper.from_array(centres, "centres"),
+        numpy_helper.from_array(np.array([2], np.int64), "last"),
+        numpy_helper.from_array(np.array([1], np.int64), "first"),
+        numpy_helper.from_array(np.array(9.0, np.float32), "sure"),
+        numpy_helper.from_array(np.array(4.0, np.float32), "nobody"),
+    ]
+    nodes = [
+        helper.make_node("Transpose", ["late"], ["keys"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["near", "keys"], ["same"]),
+        helper.make_node("Mul", ["same", "sure"], ["keys_of"]),
+        helper.make_node("MatMul", ["keys_of", "unit"], ["scores"]),
+        helper.make_node("ReduceMax", ["scores", "last"], ["peak"], keepdims=1),
+        helper.make_node("Sub", ["scores", "peak"], ["under"]),
+        helper.make_node("Exp", ["under"], ["weight"]),
+        helper.make_node("ReduceSum", ["weight", "last"], ["total"], keepdims=1),
+        helper.make_node("MatMul", ["weight", "centres"], ["drawn"]),
+        helper.make_node("Div", ["drawn", "total"], ["there"]),
+        helper.make_node("Sub", ["there", "centres"], ["flow_m"]),
+        helper.make_node("Sub", ["peak", "nobody"], ["over"]),
+        helper.make_node("Sigmoid", ["over"], ["match"]),
+        helper.make_node("ReduceMax", ["scores", "first"], ["back"], keepdims=1),
+        helper.make_node("Sub", ["back", "nobody"], ["back_over"]),
+        helper.make_node("Sigmoid", ["back_over"], ["accounted"]),
+        helper.make_node("Add", ["centres", "flow_m"], ["partner"]),
+    ]
+    constants.append(numpy_helper.from_array(np.eye(CELLS, dtype=np.float32)[None], "unit"))
+    inputs = [
+        helper.make_tensor_value_info("near", TensorProto.FLOAT, [1, CELLS, 3]),
+        helper.make_tensor_value_info("late", TensorProto.FLOAT, [1, CELLS, 3]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (
+            ("flow_m", [1, CELLS, 1]),
+            ("match", [1, CELLS, 1]),
+            ("accounted", [1, 1, CELLS]),
+            ("partner", [1, CELLS, 1]),
+        )
+    ]
+    graph = helper.make_graph(nodes, "column", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def test_without_flow_matches_are_those_of_people_who_stand_still() -> None:
+    """Three people told apart by what they wear; one stood still, two walked before the late view's frame."""
+    wears = np.eye(3, dtype=np.float32)
+    near, late = np.zeros((2, 1, CELLS, 3), np.float32)
+    near[0, [5, 20, 40]] = wears
+    late[0, [5, 26, 31]] = wears
+    feeds = {"near": near, "late": late}
+    names = ["flow_m", "match", "accounted"]
+    model = matching_graph()
+    flow, match, accounted = ort.InferenceSession(model).run(names, feeds)
+    np.testing.assert_allclose(flow[0, [5, 20, 40], 0], [0, 6, -9], atol=0.3)
+    assert match[0, [5, 20, 40], 0].min() > 0.9 and accounted[0, 0, [5, 26, 31]].min() > 0.9
+    flow, match, accounted = ort.InferenceSession(without_flow(model, "column")).run(names, feeds)
+    assert np.abs(flow).max() == 0.0
+    assert match[0, 5, 0] > 0.9 and match[0, [20, 40], 0].max() < 0.1
+    assert accounted[0, 0, 5] > 0.9 and accounted[0, 0, [26, 31]].max() < 0.1
 
 
 def test_near_views_are_no_evidence_and_one_crowd_is_none_either() -> None:
@@ -165,9 +234,10 @@ def test_a_graph_without_flow_and_one_that_ignores_it_are_said() -> None:
 
 
 def test_claims_are_read_as_written() -> None:
+    assert parse_required("places:none") == {("places", "none")}
     assert parse_required("density") == {("density", "none"), ("density", "reference-only")}
     assert parse_required("count:none, density:none") == {("count", "none"), ("density", "none")}
-    with pytest.raises(ValueError, match="density or count"):
+    with pytest.raises(ValueError, match="density or places or count"):
         parse_required("mae")
 
 

@@ -103,7 +103,7 @@ def test_a_flow_that_is_no_use_cannot_be_taken_away(place: Path, tiny_bundle: Pa
         (["--profiles", "lte-bda"], "did you mean 'lte-bad'"),
         (["--policies", "defualt"], "did you mean 'default'"),
         (["--methods", "columns"], "it has column, none, reference-only"),
-        (["--gate", "speed"], "density or count"),
+        (["--gate", "speed"], "density or places or count"),
         (["--crowds", "7"], "is not like 0:300"),
         (["--methods", "none", "--flow", "zero"], "publishes a flow"),
     ],

@@ -1,6 +1,8 @@
 """A site in virtual time: the real clocks, outbox, buffer and step, on every profile that there is."""
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +19,7 @@ from viewsync.lab.profile import load_profile
 from viewsync.lab.profile import names as profiles
 from viewsync.lab.record import Key, Run
 from viewsync.lab.replay import RememberingFusion, replay
-from viewsync.lab.scenario import Cache, Truth
+from viewsync.lab.scenario import DRAWN_BY, Cache, Truth
 from viewsync.sim.crowd import Crowd
 from viewsync.sim.dataset import crowd_size
 from viewsync.units import SECOND_NS
@@ -169,6 +171,13 @@ def test_truth_on_disk_is_the_crowds_own(bundle: Bundle, tmp_path: Path) -> None
         xy = crowd.state(when_s).xy
         expected = xy[scene.scene.ground.contains(xy)]
         np.testing.assert_allclose(truth.places(when_s), expected, atol=1e-5)
+
+
+def test_what_is_kept_is_told_apart_by_all_the_code_that_draws_it() -> None:
+    script = "import sys, viewsync.lab.scenario; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    drawing = {name for name in done.stdout.split() if name.startswith("viewsync.sim.")}
+    assert drawing == {f"viewsync.sim.{name}" for name in DRAWN_BY}
 
 
 def test_a_schedule_of_its_own_has_footage_of_its_own(bundle: Bundle, tmp_path: Path) -> None:

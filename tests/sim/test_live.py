@@ -207,6 +207,40 @@ def test_an_address_that_is_none_is_refused_without_its_password(url: str) -> No
     assert "a:b" not in str(caught.value)
 
 
+class SlowToOpen:
+    """A stream whose opening takes longer than a frame interval; it keeps the capture times it was given."""
+
+    address = "nowhere"
+
+    def __init__(self) -> None:
+        self.opened_ns, self.sent_ns = 0, []
+
+    @property
+    def connected(self) -> bool:
+        return self.opened_ns > 0
+
+    def connect(self, camera_ns: int, now_ns: int) -> None:
+        time.sleep(0.8)
+        self.opened_ns = time.time_ns()
+
+    def send(self, image: np.ndarray, camera_ns: int) -> None:
+        self.sent_ns.append(camera_ns)
+
+    def close(self) -> None:
+        pass
+
+
+def test_no_frame_from_before_the_connection_stood_is_sent(run_camera: Callable[..., None]) -> None:
+    """A reader can only judge how late frames are by the earliest: that one must not have waited for it."""
+    stream = SlowToOpen()
+    run_camera(stream, CameraClock(), FrameSchedule(4.0), time.time_ns())
+    end_s = time.monotonic() + 20
+    while len(stream.sent_ns) < 2:
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+    assert min(stream.sent_ns) >= stream.opened_ns
+
+
 class Program:
     """`viewsync sim camera` as a process."""
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from viewsync.capture_clock import CaptureClock
+from viewsync.capture_clock import YOUNG_NS, CaptureClock
 from viewsync.clock import (
     ARRIVAL_ALLOWANCE_NS,
     DECODE_ALLOWANCE_NS,
@@ -222,6 +222,37 @@ def test_agent_minus_camera_lies_within_its_uncertainty(
     assert clocks.implausible == 0
     # Without the allowance, a first prompt frame may look like a step forward; nothing is lost by it.
     assert clocks.steps == 0 or len(prompt) < 150
+
+
+@given(seed=seeds, fps=frame_rates, slow=st.lists(st.floats(0, 1), min_size=12, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_the_first_frames_of_a_connection_may_be_slow(seed: int, fps: float, slow: list[float]) -> None:
+    """As on a machine that starts many programs at once: twice the allowance, in the first seconds."""
+    stream = Stream(seed, clock(3.0, 40), fps, 0, 0.001)
+    clocks = CaptureClock()
+    first_ns = prompt_ns = None
+    for share in slow:
+        young = first_ns is None or stream.true_ns - first_ns < YOUNG_NS - 2 * SECOND
+        most_ms = (2 if young else 1) * ARRIVAL_ALLOWANCE_NS / MS - 1
+        capture, arrival, truth, delay = stream.frame(extra_ms=share * most_ms)
+        first_ns = first_ns or arrival
+        prompt_ns = arrival if delay <= ARRIVAL_ALLOWANCE_NS else prompt_ns
+        clocks.observe(capture, arrival)
+        if arrival - first_ns < YOUNG_NS or prompt_ns:
+            assert holds(clocks.estimate(arrival), truth)
+
+
+def test_an_older_connection_is_not_charged_for_its_first_frames() -> None:
+    stream = Stream(4, clock(3.0, 0), 1.0, 50, 10)
+    clocks = CaptureClock()
+    said = []
+    for _ in range(7):
+        capture, arrival, _, _ = stream.frame()
+        clocks.observe(capture, arrival)
+        estimate = clocks.estimate(arrival)
+        assert estimate is not None
+        said.append(estimate.uncertainty_ns)
+    assert min(said[:5]) >= 2 * ARRIVAL_ALLOWANCE_NS and max(said[6:]) < ARRIVAL_ALLOWANCE_NS + 20 * MS
 
 
 def test_a_camera_five_seconds_wrong_is_measured_not_refused() -> None:

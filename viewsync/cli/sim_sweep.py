@@ -89,14 +89,14 @@ def _required(
     type=click.Choice(["trained", "zero"]),
     default="trained",
     show_default=True,
-    help="zero: take the flow out of the graphs that have one.",
+    help="zero: the graphs that have a flow, and all that they match, believe that nobody moved.",
 )
 @click.option(
     "--gate",
     "required",
     metavar="CLAIMS",
     callback=_required,
-    help="End with exit code 1 unless these hold: density, count, or one of them with :none or"
+    help="End with exit code 1 unless these hold: density, places, count, or one of them with :none or"
     " :reference-only; with commas.",
 )
 @click.option(

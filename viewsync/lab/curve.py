@@ -19,6 +19,7 @@ from viewsync.bundle import Bundle
 from viewsync.errors import InternalError
 from viewsync.lab.arrivals import EPOCH_NS, SITE
 from viewsync.lab.gate import REFERENCE_ONLY
+from viewsync.lab.places import f1_of, thresholds
 from viewsync.lab.replay import RememberingFusion
 from viewsync.lab.scenario import Cache, Features, Scenario, simulated
 from viewsync.sim.camera_clock import FrameSchedule
@@ -46,6 +47,7 @@ class Point:
     count: float
     truth: int
     squared_error: float
+    f1: float
 
     @property
     def count_error(self) -> float:
@@ -73,6 +75,7 @@ def measure(
     filmed = scenario(bundle, crowd)
     truth = cache.truth(filmed)
     features = {view: cache.features(filmed, bundle, view, _FPS) for view in bundle.manifest.views}
+    above = thresholds(bundle)
     points = []
     for number in range(_REFERENCES):
         references = bundle.manifest.references
@@ -90,9 +93,10 @@ def measure(
             times |= {view: instant_s + sign * offset_s for view, sign in zip(others, signs, strict=True)}
             count, density = _answer(bundle, fusion, reference, times, features)
             error = float(((density - wanted) ** 2).sum())
+            f1 = f1_of(density, people, bundle.scene.ground, above.get(method))
             there = [offset_s] if method != REFERENCE_ONLY else offsets_s
             points += [
-                Point(name, method, crowd, at_s, reference, count, len(people), error) for at_s in there
+                Point(name, method, crowd, at_s, reference, count, len(people), error, f1) for at_s in there
             ]
     return points
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from viewsync.lab.record import Answer, Run
 from viewsync.lab.statistics import Interval, mean_interval
 
 MIN_OFFSET_S = 2.0
 # What each claim is about, by the name it is asked for with.
-METRICS = {"density": "density error", "count": "count error"}
+METRICS = {"density": "density error", "places": "places error (1 - F1)", "count": "count error"}
 NOT_SYNCHRONISED, REFERENCE_ONLY = "none", "reference-only"
 RIVALS = (NOT_SYNCHRONISED, REFERENCE_ONLY)
 
@@ -37,9 +38,12 @@ class Claim:
     def __str__(self) -> str:
         d = self.difference
         said = "holds" if self.holds else "FAILS" if self.required else "does not hold (not required)"
+        about = f"{METRICS[self.metric]}, {self.method} - {self.rival}"
+        if not d.number:
+            return f"{about}: not known: {said}"
         return (
-            f"{METRICS[self.metric]}, {self.method} - {self.rival}: {d.value:+.4f} [{d.low:+.4f}, "
-            f"{d.high:+.4f}] over {d.number} answers of {d.crowds} crowds: {said}"
+            f"{about}: {d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}] over {d.number} answers of {d.crowds} "
+            f"crowds: {said}"
         )
 
 
@@ -69,9 +73,24 @@ class Verdict:
         return said
 
 
-def error_of(answer: Answer, metric: str) -> float:
-    """The answer's error in this metric."""
-    return answer.squared_error if metric == "density" else answer.count_error
+class Judged(Protocol):
+    """Whatever has errors: an answer, a point of the curve."""
+
+    @property
+    def squared_error(self) -> float: ...
+
+    @property
+    def f1(self) -> float: ...
+
+    @property
+    def count_error(self) -> float: ...
+
+
+def error_of(judged: Judged, metric: str) -> float:
+    """The error in this metric; NaN where it is not known."""
+    if metric == "density":
+        return judged.squared_error
+    return 1.0 - judged.f1 if metric == "places" else judged.count_error
 
 
 def parse_required(text: str) -> frozenset[tuple[str, str]]:

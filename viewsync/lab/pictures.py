@@ -20,14 +20,18 @@ _OTHERS = ("#0072b2", "#cc79a7", "#56b4e9", "#e69f00")
 _VIEWS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 _OFF = "#dddddd"
 _BESIDE: dict[str, Any] = {"frameon": False, "loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "fontsize": 9}
-_UNITS = {"density": "squared density error, summed over the ground", "count": "mean count error, people"}
+_UNITS = {
+    "density": "squared density error, summed over the ground",
+    "places": "places missed or wrong, 1 - F1",
+    "count": "mean count error, people",
+}
 
 
 def curves(sweep: Sweep, bundle: str) -> bytes:
     """Error against offset, a column per metric: errors above, and what synchronising changes below, on the
     same frames. Bands are 95 % intervals over crowds.
     """
-    figure = Figure(figsize=(11, 7), layout="constrained")
+    figure = Figure(figsize=(15, 7), layout="constrained")
     above, below = figure.subplots(2, len(METRICS), sharex=True, height_ratios=(2, 1))
     colours = _colours(sweep.methods[bundle])
     method = sweep.methods[bundle][0]

@@ -30,9 +30,9 @@ class Answer:
     at_s: when it was published; instant_s: when the reference frame was truly taken; age_s: the former less
     the latter; offset_s: how far the farthest view that was used truly was from the reference; offsets_s: of
     each view that was used. truth: people in the region at the instant, truth_now: at publication;
-    squared_error: of the density against the truth's at the instant, summed over the grid. clock_error_s and
-    clock_bound_s: the hub's worst error about a time (the reference's capture, another view's offset) and
-    what it said that the error is at most.
+    squared_error: of the density against the truth's at the instant, summed over the grid; f1: of the people
+    located in it, NaN where that is not known. clock_error_s and clock_bound_s: the hub's worst error about a
+    time (the reference's capture, another view's offset) and what it said that the error is at most.
     """
 
     number: int
@@ -49,6 +49,7 @@ class Answer:
     clock_error_s: float
     clock_bound_s: float
     degraded: bool
+    f1: float = math.nan
 
     @property
     def age_s(self) -> float:

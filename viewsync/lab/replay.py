@@ -17,6 +17,7 @@ from hub.step import step
 from viewsync.bundle import Bundle
 from viewsync.lab.agents import Delivery
 from viewsync.lab.arrivals import EPOCH_NS, Arrivals, Plan
+from viewsync.lab.places import f1_of, thresholds
 from viewsync.lab.record import Answer, Cost, Key, Run
 from viewsync.lab.scenario import Floats, Truth
 from viewsync.prediction import Prediction
@@ -94,10 +95,11 @@ def replay(
     end_ns = EPOCH_NS + round(plan.scenario.seconds * SECOND_NS)
     cpu_s, wall_s = time.process_time(), time.perf_counter()
     answers: list[Answer] = []
+    threshold = thresholds(fusion.bundle).get(key.method)
     silences = 0
     spoke_ns = EPOCH_NS + round(plan.start_s * SECOND_NS)
     for prediction in answers_to(found.deliveries, fusion, policy, buffer, end_ns):
-        answer = beside_truth(prediction, true_ns, truth)
+        answer = beside_truth(prediction, true_ns, truth, threshold=threshold)
         if answer.at_s >= plan.start_s:
             silences += (prediction.published_ns - spoke_ns) // _SILENCE_NS
             spoke_ns = prediction.published_ns
@@ -123,9 +125,10 @@ def beside_truth(
     true_ns: Mapping[tuple[str, int], int],
     truth: TellsTruth,
     epoch_ns: int = EPOCH_NS,
+    threshold: float | None = None,
 ) -> Answer:
     """The answer with what was really there. true_ns: when frame (view, seq) was truly taken, hub's clock;
-    epoch_ns: the crowd's time 0 in it.
+    epoch_ns: the crowd's time 0 in it; threshold: to locate people with, people per cell.
     """
     reports = {report.view: report for report in prediction.views if report.used}
     instants = {view: true_ns[view, report.seq or 0] for view, report in reports.items()}
@@ -151,6 +154,7 @@ def beside_truth(
         clock_error_s=error_s,
         clock_bound_s=bound_s,
         degraded=prediction.degraded,
+        f1=f1_of(prediction.density, places, prediction.grid, threshold),
     )
 
 

@@ -122,8 +122,9 @@ def _table(table: Sequence[Row]) -> Iterable[str]:
         "CPU is this machine's.</p>"
     )
     head = [
-        "profile", "policy", "method", "answers/s", "count error", "now", "density error", "age p50/p95, s",
-        "offset p50/p95, s", "views", "degraded", "silences", "kbit/s", "replaced", "refused", "CPU, ms",
+        "profile", "policy", "method", "answers/s", "count error", "now", "density error", "1 - F1",
+        "age p50/p95, s", "offset p50/p95, s", "views", "degraded", "silences", "kbit/s", "replaced",
+        "refused", "CPU, ms",
     ]  # fmt: skip
     yield _grid(head, [_row_cells(row) for row in table])
 
@@ -137,6 +138,7 @@ def _row_cells(row: Row) -> list[str]:
         _interval(row.count_error),
         f"{row.now_error.value:.2f}",
         _interval(row.density_error),
+        _interval(row.places_error),
         f"{row.age_p50_s:.2f} / {row.age_p95_s:.2f}",
         f"{row.offset_p50_s:.2f} / {row.offset_p95_s:.2f}",
         f"{row.used:.2f}",

@@ -32,13 +32,14 @@ class Interval:
 def mean_interval(values: Sequence[float], crowds: Sequence[int], seed: int = 0) -> Interval:
     """The mean of `values` (N,) over all; crowds (N,): which crowd each is from.
 
-    Crowds are drawn with replacement, each with all its values. With fewer than two crowds the interval is
-    unknown, for one crowd says nothing of others.
+    Values that are NaN are unknown, and left out. Crowds are drawn with replacement, each with all its
+    values. With fewer than two crowds the interval is unknown, for one crowd says nothing of others.
     """
-    value = np.asarray(values, dtype=np.float64)
+    value, crowd = np.asarray(values, dtype=np.float64), np.asarray(crowds)
+    value, crowd = value[~np.isnan(value)], crowd[~np.isnan(value)]
     if not len(value):
         return Interval(np.nan, np.nan, np.nan, 0, 0)
-    sums, sizes = _by_crowd(value, np.asarray(crowds))
+    sums, sizes = _by_crowd(value, crowd)
     mean = float(value.mean())
     if len(sums) < 2:
         return Interval(mean, np.nan, np.nan, len(value), len(sums))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from viewsync.lab.curve import Point
-from viewsync.lab.gate import NOT_SYNCHRONISED, paired
+from viewsync.lab.gate import NOT_SYNCHRONISED, error_of, paired
 from viewsync.lab.record import Run
 from viewsync.lab.statistics import Interval, mean_interval
 from viewsync.lab.sweep import Sweep, only
@@ -34,6 +34,7 @@ class Row:
     answers: int
     count_error: Interval
     density_error: Interval
+    places_error: Interval
     now_error: Interval
     rate_hz: float
     degraded: float
@@ -78,6 +79,7 @@ def _row(runs: Sequence[Run]) -> Row:
         answers=len(answers),
         count_error=mean_interval([a.count_error for a in answers], crowds),
         density_error=mean_interval([a.squared_error for a in answers], crowds),
+        places_error=mean_interval([1.0 - a.f1 for a in answers], crowds),
         now_error=mean_interval([abs(a.count - a.truth_now) for a in answers], crowds),
         rate_hz=len(answers) / seconds,
         degraded=_mean([a.degraded for a in answers]),
@@ -115,7 +117,7 @@ def curve_of(points: Iterable[Point], bundle: str, method: str, metric: str) -> 
         if (point.bundle, point.method) == (bundle, method):
             by_offset.setdefault(point.offset_s, []).append(point)
     return {
-        offset_s: mean_interval([_point_error(p, metric) for p in there], [p.crowd for p in there])
+        offset_s: mean_interval([error_of(p, metric) for p in there], [p.crowd for p in there])
         for offset_s, there in sorted(by_offset.items())
     }
 
@@ -129,7 +131,7 @@ def curve_differences(
         found: dict[float, list[tuple[float, int]]] = {}
         for p in points:
             if (p.bundle, p.method) == (bundle, name):
-                found.setdefault(p.offset_s, []).append((_point_error(p, metric), p.crowd))
+                found.setdefault(p.offset_s, []).append((error_of(p, metric), p.crowd))
         return found
 
     ours, theirs = errors(method), errors(rival)
@@ -171,10 +173,6 @@ def _cells(value: object) -> list[object]:
     if isinstance(value, Interval):
         return [f"{part:.5g}" for part in (value.value, value.low, value.high)]
     return [f"{value:.6g}" if isinstance(value, float) else value]
-
-
-def _point_error(point: Point, metric: str) -> float:
-    return point.squared_error if metric == "density" else point.count_error
 
 
 def _percentiles(values: Sequence[float]) -> tuple[float, float]:

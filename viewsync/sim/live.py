@@ -162,17 +162,23 @@ class SimulatedCamera:
         self._retry_s = _FIRST_RETRY_S
         self._next_try_s = 0.0
         self._complained = False
+        self._connected_s = 0.0
 
     def run(self, stop: Event) -> None:
         """Raises ConfigError where the stream cannot carry this camera's clock."""
+        # The first picture takes longest, for the crowd has to walk up to now.
+        self._render(max(0.0, self._now_s()))
         done_s = self._now_s()
         try:
             while not stop.is_set():
                 instant_s = self._schedule.following(done_s)[1]
+                # Drawn before its instant: a camera needs no time to see, however busy this machine is.
+                image = self._render(instant_s) if self._stream.connected else None
                 if not self._wait_until(instant_s, stop):
                     return
-                if self._stream.connected:
-                    self._take(instant_s)
+                # Whoever connects gets what is taken from then on, and nothing from before the handshake.
+                if self._stream.connected and instant_s >= self._connected_s:
+                    self._take(instant_s, self._render(instant_s) if image is None else image)
                 # A picture that could not be taken in time is lost; one interval of lateness is forgiven.
                 done_s = max(instant_s, self._now_s() - 1.0 / self._schedule.fps)
         finally:
@@ -204,11 +210,11 @@ class SimulatedCamera:
         except GONE as error:
             self._lost(error)
         else:
+            self._connected_s = self._now_s()
             _log.info("%s: streaming to %s", self._view, self._stream.address)
 
-    def _take(self, instant_s: float) -> None:
+    def _take(self, instant_s: float, image: Image) -> None:
         true_ns = self._epoch_ns + round(instant_s * 1e9)
-        image = self._render(instant_s)
         try:
             with self._blocking():
                 self._stream.send(image, self._clock.camera_ns(true_ns, self._epoch_ns))
