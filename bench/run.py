@@ -20,6 +20,7 @@ from bench.page import page_row
 from bench.path import path_row
 from bench.rows import GROUPS, Row
 from bench.runtimes import runtime_rows
+from bench.wildtrack import wildtrack_rows
 from viewsync.bundle import Bundle
 from viewsync.ort import Provider
 
@@ -73,6 +74,9 @@ def measure(settings: Settings, say: Callable[[str], None]) -> list[Row]:
     if "page" in wanted:
         say("the calibration page's reaction to a click")
         rows.append(page_row(bundle.scene, frames.seen, settings.answers))
+    if "refine" in wanted:
+        say("refining WILDTRACK's cameras")
+        rows += wildtrack_rows(min(3, settings.answers))
     return rows
 
 

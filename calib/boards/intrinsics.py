@@ -24,9 +24,13 @@ _FEWEST_VIEWS = 3
 # Views nearer to each other than this share of the image's diagonal (root mean square over the board's four
 # corners) say the same.
 _SAME = 0.004
-# A board that moves this share of the diagonal between two pictures is worth half of one at rest: blur and
-# rolling shutter.
-_FAST = 0.01
+# Shares of the diagonal in a second. A board that moves so fast is worth half of one at rest; one that is
+# faster than the second nothing, where enough others are left: a rolling shutter, which takes some 20 ms for
+# a picture, bends it by ten times what a corner's place is uncertain.
+_HALF_WORTH, _TOO_FAST = 0.05, 0.1
+_ENOUGH = 15
+# Across a longer gap between two pictures nobody knows how fast it was.
+_LONGEST_GAP_S = 1.0
 # Worse than this many times the median, a view is a mistake: a blurred or bent board, a wrong corner.
 _WORST_VIEW = 3.0
 _FINE_PX = 0.5
@@ -91,8 +95,13 @@ def choose_views(sightings: Sequence[Sighting], most: int = 30) -> list[Sighting
     """
     if not sightings:
         return []
+    speeds = _speeds(sightings)
+    slow = speeds <= _TOO_FAST
+    if slow.sum() >= _ENOUGH:
+        sightings = [sighting for sighting, one in zip(sightings, slow, strict=True) if one]
+        speeds = speeds[slow]
     shapes = np.stack([outline(sighting) for sighting in sightings])
-    still = 1 / (1 + _motion(sightings) / _FAST)
+    still = 1 / (1 + speeds / _HALF_WORTH)
     chosen = [int(np.argmax(_areas(shapes) * still))]
     nearest = _apart(shapes, shapes[chosen[0]])
     while len(chosen) < min(most, len(sightings)):
@@ -115,21 +124,22 @@ def _apart(shapes: Floats, other: Floats) -> Floats:
     return result
 
 
-def _motion(sightings: Sequence[Sighting]) -> Floats:
-    """(N,) how far corners moved to or from the neighbouring picture of a video, as a share of the diagonal;
-    0 for pictures that have no time.
+def _speeds(sightings: Sequence[Sighting]) -> Floats:
+    """(N,) how fast corners move to or from the neighbouring picture of a video, shares of the diagonal in a
+    second; 0 where no time tells.
     """
-    motion = np.zeros(len(sightings))
+    speeds = np.zeros(len(sightings))
     for index, (before, after) in enumerate(itertools.pairwise(sightings)):
         if before.time_s is None or after.time_s is None:
             continue
+        seconds = after.time_s - before.time_s
         _, ours, theirs = np.intersect1d(before.ids, after.ids, return_indices=True)
-        if len(ours):
+        if len(ours) and 0 < seconds <= _LONGEST_GAP_S:
             moved = float(np.median(np.linalg.norm(before.pixels[ours] - after.pixels[theirs], axis=1)))
-            moved /= float(np.hypot(*before.size))
-            motion[index] = max(motion[index], moved)
-            motion[index + 1] = max(motion[index + 1], moved)
-    return motion
+            speed = moved / float(np.hypot(*before.size)) / seconds
+            speeds[index] = max(speeds[index], speed)
+            speeds[index + 1] = max(speeds[index + 1], speed)
+    return speeds
 
 
 def solve_intrinsics(

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ PROMISED = {
     "link.own_delay": "≤ 1",
     "link.rate": "≥ 100",
     "page.click": "≤ 100",
+    "refine.wildtrack": "≤ 20",
 }
 BESIDE = ("edge.extraction", "hub.step_compare", "wire.bytes")
 DOCS = Path(__file__).parents[2] / "docs" / "bench.md"
@@ -54,6 +56,9 @@ def test_the_json_has_every_row(tiny_bundle: Path) -> None:
         if name == "page.click" and row["skipped"]:
             assert "no Chromium" in row["skipped"] or "not installed" in row["skipped"]
             continue
+        if name == "refine.wildtrack" and "VIEWSYNC_DATA" not in os.environ:
+            assert "VIEWSYNC_DATA is not set" in row["skipped"]
+            continue
         assert row["figure"] > 0 and row["samples"] > 0 and row["skipped"] is None, name
         assert (row["holds"] is None) == (PROMISED[name] is None), name
     assert all(rows[name]["ratio"] > 0 and rows[name]["beside"] for name in BESIDE)
@@ -70,6 +75,16 @@ def test_chosen_rows_come_as_a_table(tiny_bundle: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "bytes of a message" in done.stdout and "frames rendered" in done.stdout
     assert "one answer" not in done.stdout
+
+
+def test_without_the_real_data_its_row_is_skipped_and_says_so(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VIEWSYNC_DATA", raising=False)
+    done = bench("--bundle", str(tiny_bundle), "--frames", "3", "--only", "refine", "--json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["figure"] is None and "VIEWSYNC_DATA is not set" in row["skipped"]
 
 
 @pytest.mark.skipif(

@@ -49,7 +49,7 @@ RUN_BY = {
         "test_import_as_one_line_of_json_and_with_everything_said"
     ),
     "calib export --format --out": "test_export_and_back",
-    "calib intrinsics --board --size --square-m --marker-m --out": (
+    "calib intrinsics --board --size --square-m --marker-m --dictionary --inverted --out": (
         "test_a_lens_from_a_folder_of_pictures_and_from_a_video"
     ),
     "calib extrinsics --lens --image --out": "test_cameras_from_points",
@@ -58,9 +58,11 @@ RUN_BY = {
     ),
     "calib refine --points --out": "test_all_cameras_agree_after_refining",
     "calib refine --rest! --board --size --square-m --marker-m --out": "test_cameras_from_a_board_at_rest",
-    "calib refine --video! --clock-error-s --times --board --size --square-m --marker-m --out": (
-        "test_videos_of_a_board_tie_cameras_together_while_it_rests"
-    ),
+    (
+        "calib refine --video! --clock-error-s --times --board --size --square-m --marker-m --dictionary "
+        "--inverted --out"
+    ): "test_videos_of_a_board_tie_cameras_together_while_it_rests",
+    "calib refine --corners! --clock-error-s --out": "test_corners_that_another_program_found",
     "calib compare": "test_two_calibrations_compared",
     "calib serve --frames --source --points": "test_a_point_is_clicked_named_typed_undone_and_saved",
     "calib check --points --frames --source --report --json": (
@@ -94,6 +96,7 @@ RUN_BY = {
     ),
     "evaluate --sequences! --bundle --data --tuning --frames --json": "test_the_command_measures_sequences",
     "bench --json": "test_the_json_has_every_row",
+    "bench --only! --json": "test_without_the_real_data_its_row_is_skipped_and_says_so",
     "bench --only": "test_chosen_rows_come_as_a_table",
     "bench --only --provider!": "test_a_gpu_that_is_not_there_is_said_in_one_line",
 }

@@ -65,11 +65,12 @@ def test_a_lens_from_a_folder_of_pictures_and_from_a_video(
     kept = load_lens(tmp_path / "north.yaml", "north")
     assert kept.K.tolist() == said["intrinsics_px"] and kept.distortion[0] == pytest.approx(-0.2, abs=0.05)
     video = cv2.VideoWriter(str(tmp_path / "north.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 5, (640, 480))
-    for picture in film:
-        video.write(picture)
-        video.write(picture)
+    for picture in film:  # of a board printed white on black, twice each
+        video.write(255 - picture)
+        video.write(255 - picture)
     video.release()
-    done = run(tmp_path / "north.avi", *CHARUCO, "--search", "9", "--views", "8")
+    words = (*CHARUCO, "--inverted", "--dictionary", "DICT_4X4_50")
+    done = run(tmp_path / "north.avi", *words, "--search", "9", "--views", "8")
     assert done.exit_code == 0, done.output
     for words in (
         "board found in 9 of 9 pictures; 8 that differ are used",

@@ -202,12 +202,14 @@ def test_videos_of_a_board_tie_cameras_together_while_it_rests(
             path = tmp_path / f"{view}.avi"
             video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 4, (640, 480))
             for number, place in enumerate(["floor"] * 6 + ["leaning"] * 6):
-                video.write(cv2.imread(str(rests["charuco"] / place / f"{view}.png")))
+                # As a board printed white on black would look.
+                video.write(255 - cv2.imread(str(rests["charuco"] / place / f"{view}.png")))
                 table.writerow([view, number, 100 + number / 4 + 0.05 * late])
             video.release()
             words += ["--video", f"{view}={path}"]
     save_scene(Scene("table", displaced(cameras), scene.ground, scene.heights_m, {}), tmp_path / "scene.yaml")
     words = ["refine", tmp_path / "scene.yaml", *words, *CHARUCO, "--times", tmp_path / "times.csv"]
+    words += ["--dictionary", "DICT_4X4_50", "--inverted"]
     done = run(*words, "--clock-error-s", "0.3", "--out", tmp_path / "better.yaml")
     assert done.exit_code == 0, done.output
     assert "at 2 placements it stayed long enough for clocks 0.3 s apart" in done.output
