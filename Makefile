@@ -8,6 +8,8 @@ PIP := $(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt
 # PYTHON=/path/to/python3 chooses the interpreter; else the newest that works. ARGS goes to the program.
 PYTHON ?=
 ARGS ?=
+# Tests that run at once: more than two cores, because many wait for streams and sockets.
+JOBS ?= 3
 # What must hold at offsets of 2 s and more, and the runs that it is asked of: docs/latency.md says why these.
 GATED ?= density,places:none,count:reference-only
 GATE = $(PY) -m viewsync sim sweep --profiles low-fps-5s,paper-citystreet --policies freshest --crowds 100500:100508 --no-curve
@@ -26,7 +28,7 @@ demo: $(VENV)/.demo-ready
 	@exec $(PY) -m viewsync demo $(ARGS)
 
 test: lint
-	@exec $(PY) -m pytest -n logical --dist loadfile $(ARGS)
+	@exec $(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.test-ready
 	@$(PY) -m ruff check --quiet .
