@@ -124,16 +124,20 @@ def test_a_profile_that_starves_every_view_is_said(place: Path, tiny_bundle: Pat
 
 
 def test_a_cell_is_run_live_too_and_compared(place: Path, tiny_bundle: Path) -> None:
-    """Processes, sockets and clocks for half a minute; on a busy machine they may differ, and it says so."""
-    more = ("--profiles", "lan", "--policies", "default", "--seconds", "4", "--no-curve", "--live")
+    """Processes, sockets and clocks for half a minute. How soon programs are there and how old answers are is
+    this machine's matter, and it says so; what is answered to the same frames is not.
+    """
+    more = ("--profiles", "lan", "--policies", "default", "--seconds", "12", "--no-curve", "--live")
     done = sweep(place, tiny_bundle, "live", *more)
     said = re.findall(
         r"^lan, default, (\S+): (.+?) \S+ live, \S+ virtual, .*: (agrees|DIFFERS)$", done.stdout, re.M
     )
     assert {method for method, _, _ in said} == {"column", "none", "reference-only"}
     assert done.exit_code == (1 if any(verdict == "DIFFERS" for *_, verdict in said) else 0)
+    verdicts = {(method, figure): verdict for method, figure, verdict in said}
+    for method in ("column", "none", "reference-only"):
+        assert verdicts[method, "count apart on them"] == "agrees", done.stdout
+        assert verdicts[method, "offset p50, s"] == "agrees", done.stdout
     answers = lines(place / "live/answers-live.csv")
-    # Where the machine was too busy for any answer in time, that is a difference, and no agreement.
-    assert answers or done.exit_code == 1
-    assert all(float(a["clock_error_s"]) <= float(a["clock_bound_s"]) for a in answers)
+    assert answers and all(float(a["clock_error_s"]) <= float(a["clock_bound_s"]) for a in answers)
     assert "Live against virtual time" in (place / "live/report.html").read_text("utf-8")
