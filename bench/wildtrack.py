@@ -19,7 +19,8 @@ from calib.camera import Camera
 from calib.points import MarkedPoint, residuals
 from calib.projection import rotations
 from calib.solve.from_scratch import cameras_from_scratch
-from calib.solve.refine import Lens, Refined, refine
+from calib.solve.lens_columns import Lens
+from calib.solve.refine import Refined, refine
 from calib.triangulation import triangulate_all
 
 Floats = NDArray[np.float64]

@@ -81,13 +81,13 @@ def read_yaml(path: Path) -> Any:
     try:
         if path.stat().st_size > _LARGEST_FILE_BYTES:
             raise CalibError(
-                f"{path}: over {_LARGEST_FILE_BYTES // 2**20} MB, which is no scene file: check the path"
+                f"{path}: over {_LARGEST_FILE_BYTES // 2**20} MB, more than any such file has: check the path"
             )
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise CalibError(f"{path}: cannot be read ({error.strerror or error}): check the path") from error
     except UnicodeDecodeError as error:
-        raise CalibError(f"{path}: is not UTF-8 text, so no scene file: check the path") from error
+        raise CalibError(f"{path}: is not UTF-8 text: check the path") from error
     try:
         # A subclass of SafeLoader: plain data only, which the rule cannot see.
         return yaml.load(text, Loader=_StrictLoader)  # noqa: S506

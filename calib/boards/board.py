@@ -59,7 +59,7 @@ class Board:
         if self.kind == "chessboard":
             return
         if self.marker_m is None:
-            raise CalibError(f"a {self.kind} board needs the side of its markers: give marker_m")
+            raise CalibError(f"a {self.kind} board needs the side of its markers: give it (--marker-m)")
         if not 0 < self.marker_m < self.square_m:
             raise CalibError(
                 f"board marker is {self.marker_m} m, its square {self.square_m} m: the marker is the smaller"
@@ -244,6 +244,8 @@ def why_not_found(board: Board, images: Sequence[Image]) -> str:
         return "markers of that dictionary are: check --size, --legacy, and that the board is not half hidden"
     if board.kind == "chessboard" and counts[best] >= 3 * len(greys) // 2 + 1:
         return f"markers of {best} are: is it a ChArUco board? give --board charuco --dictionary {best}"
+    if board.kind != "chessboard" and not any(counts.values()):
+        return "nor is any other marker: is it a chessboard? give --board chessboard and its inner corners"
     return "check --board and --size, and that the board is sharp, lit, and wholly in the picture"
 
 

@@ -83,8 +83,10 @@ def pose_from_points(
     unknown: Unknown = "pose" if camera is not None else "focal+k1" if count >= 8 else "focal"
     if count < needed("focal" if unknown != "pose" else "pose"):
         raise CalibError(
-            f"{count} point(s) are too few: mark at least 4 for the pose of a camera whose intrinsics are "
-            "known, 6 where the focal length is to be found too, 8 for k1 as well"
+            f"{count} point(s) are too few: mark at least 4"
+            if camera is not None
+            else f"{count} point(s) are too few for a camera whose intrinsics are not known: mark at least "
+            "6, 8 for its k1 too, or give its intrinsics, with which 4 are enough"
         )
     _refuse_line(pairs)
     distinct = len(np.unique(pairs.world, axis=0))

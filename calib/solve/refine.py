@@ -8,9 +8,8 @@ in the hand, it was in different places. Wrong clicks pull no harder than clicks
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +20,16 @@ from calib.points import MarkedPoint, Residuals, check_unique
 from calib.projection import intrinsics_of
 from calib.solve.bundle_rows import Observations, Rows, State
 from calib.solve.bundle_solve import minimise, robust_scale
+from calib.solve.lens_columns import Lens, lens_asked, lens_columns
 from calib.solve.refine_start import BoardView, is_spread, placed_boards, start_places
 from calib.solve.similarity import Similarity, similarity_of_cameras
 
 Floats = NDArray[np.float64]
-Lens = Literal["keep", "focal", "focal+k1", "all"]
 
 # A camera with fewer clicks and corners than this stays as it is.
 _FEWEST = 4
 # One pixel for a metre or a radian: far below what any click says, and enough to make steps unique.
 _GAUGE = 1e-3
-# How far an intrinsic may go for the price of one pixel: a share, a share of the width, a number.
-_FOCAL_SHARE, _CENTRE_SHARE, _LENS = 0.1, 0.02, 0.2
 # A click this many times further off than is usual is told to be wrong.
 _WRONG_SIGMAS = 5.0
 _WRONG_PX = 5.0
@@ -93,18 +90,10 @@ def refine(
     "all": also the principal point and k2. fixed: cameras that keep their pose. CalibError where there is
     nothing to refine, a camera is not known, or the points say less than is asked.
     """
-    lens = _lens(solve_intrinsics)
+    lens = lens_asked(solve_intrinsics)
     problem = _Problem(cameras, points, boards, lens, fixed)
     x, evaluations = minimise(problem.rows)
     return problem.refined(problem.rows.state(x), evaluations)
-
-
-def _lens(solve_intrinsics: bool | Lens) -> Lens:
-    if isinstance(solve_intrinsics, bool):
-        return "all" if solve_intrinsics else "keep"
-    if solve_intrinsics not in get_args(Lens):
-        raise CalibError(f"solve_intrinsics is {solve_intrinsics!r}: give one of {', '.join(get_args(Lens))}")
-    return solve_intrinsics
 
 
 class _Problem:
@@ -125,6 +114,11 @@ class _Problem:
                     raise CalibError(f"{what}: there is no camera {name!r}; known: {', '.join(cameras)}")
         self.cameras, self.names, self.lens = dict(cameras), list(cameras), lens
         self.notes: list[str] = []
+        points, behind = _in_front(cameras, points)
+        if behind:
+            self.notes.append(
+                f"left out, as they would be behind the camera: {', '.join(behind)}; check position and click"
+            )
         usable = [(point, [view for view in point.pixels if view in cameras]) for point in points]
         self.used = [point for point, seen in usable if len(seen) >= 2 or (point.world is not None and seen)]
         self.placed = placed_boards(cameras, boards)
@@ -134,7 +128,10 @@ class _Problem:
             self.notes.append(f"board(s) seen edge-on only were not used: {', '.join(unplaced)}")
         if not self.used and not self.boards:
             raise CalibError(
-                "there is nothing to refine with: mark surveyed points, or points that two cameras see"
+                f"there is nothing to refine with: {', '.join(behind[:5])} would be behind the camera; "
+                "place the cameras anew"
+                if behind
+                else "there is nothing to refine with: mark surveyed points, or points that two cameras see"
             )
         left_out = len(points) - len(self.used)
         if left_out:
@@ -146,7 +143,8 @@ class _Problem:
         self.moving = self._moving(fixed)
         self.surveyed = np.array([point.world is not None for point in self.used], dtype=bool)
         start = self._start()
-        lenses, deviations = self._lens_columns(start)
+        width = max(camera.width for camera in cameras.values())
+        lenses, deviations = lens_columns(lens, start.intrinsics, width)
         self.rows = Rows(
             start,
             self.observations,
@@ -215,34 +213,6 @@ class _Problem:
             np.array([placed[name][1] for name in self.placements]).reshape(-1, 3),
         )
 
-    def _lens_columns(self, start: State) -> tuple[Floats, Floats]:
-        """What each of L numbers adds to a camera's intrinsics (M, 9, L), and what it costs (L,)."""
-        count = len(self.names)
-        width = max(camera.width for camera in self.cameras.values())
-        columns: list[Floats] = []
-        costs: list[float] = []
-
-        def add(intrinsic: int, deviation: float) -> None:
-            column = np.zeros((count, 9))
-            column[:, intrinsic] = 1.0
-            columns.append(column)
-            costs.append(deviation)
-
-        if self.lens != "keep":
-            # One factor for both: surveyed points on the ground alone do not tell heights from fy.
-            focal = np.zeros((count, 9))
-            focal[:, :2] = start.intrinsics[:, :2]
-            columns.append(focal)
-            costs.append(_FOCAL_SHARE)
-        if self.lens in ("focal+k1", "all"):
-            add(4, _LENS)
-        if self.lens == "all":
-            add(5, _LENS)
-            add(2, _CENTRE_SHARE * width)
-            add(3, _CENTRE_SHARE * width)
-        stacked = np.stack(columns, axis=-1) if columns else np.zeros((count, 9, 0))
-        return stacked, np.array(costs)
-
     def _residuals(self, state: State) -> tuple[Residuals, Residuals]:
         offsets = self.observations.pixels - self.rows.predicted(state)[0]
         names = [self.placements[index] for index in self.observations.placement[self.clicks :]]
@@ -298,6 +268,28 @@ class _Problem:
         return Camera(
             np.array(K), rotation, state.translations[index], np.array(distortion), given.width, given.height
         )
+
+
+def _in_front(
+    cameras: Mapping[str, Camera], points: Sequence[MarkedPoint]
+) -> tuple[list[MarkedPoint], list[str]]:
+    """The points without the clicks of surveyed ones that are behind the camera, and those clicks in words.
+    No camera is off by so much that such a click could be right.
+    """
+    kept, behind = [], []
+    for point in points:
+        place = point.world
+        wrong = [
+            view
+            for view in point.pixels
+            if place is not None
+            and view in cameras
+            and not cameras[view].R[2] @ (place - cameras[view].centre) > 0
+        ]
+        behind += [f"{point.name} in {view}" for view in wrong]
+        pixels = {view: pixel for view, pixel in point.pixels.items() if view not in wrong}
+        kept.append(replace(point, pixels=pixels) if wrong else point)
+    return kept, behind
 
 
 def _corners(camera: Camera) -> Floats:

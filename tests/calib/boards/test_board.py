@@ -59,8 +59,9 @@ def test_a_picture_without_a_board_has_none() -> None:
         (Board("charuco", 4, 5, 0.1, 0.07), CHARUCO, "--size 5x4"),
         (Board("chessboard", 7, 5, 0.1), CHESS, "--size 6x4"),
         (CHESS, None, "check --board and --size"),
+        (CHARUCO, CHESS, "is it a chessboard?"),
     ],
-    ids=["inverted", "dictionary", "legacy", "turned", "squares", "nothing"],
+    ids=["inverted", "dictionary", "legacy", "turned", "squares", "nothing", "plain"],
 )
 def test_a_board_that_is_another_one_is_named(asked, filmed, advice) -> None:  # type: ignore[no-untyped-def]
     image = np.full((300, 400), 90, np.uint8) if filmed is None else filmed.picture(50)

@@ -60,3 +60,5 @@ def test_a_source_given_by_name_comes_before_the_folder(tmp_path):
     assert set(found) == {"north", "other"} and found["north"].grab(0).mean() == 200
     with pytest.raises(ConfigError, match="VIEW=SOURCE"):
         gather(None, ("=x",))
+    with pytest.raises(ConfigError, match="north has a source already"):
+        gather(None, (f"north={tmp_path / 'other.png'}", f"north={tmp_path / 'north.png'}"))

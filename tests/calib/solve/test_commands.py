@@ -132,6 +132,7 @@ def test_cameras_from_points(cameras: Cameras, points: list[MarkedPoint], tmp_pa
     assert "left out: p4, off by" in done.output and f"{out}: written" in done.output
     assert apart(dict(load_scene(out).cameras), cameras) < 0.01
     assert list(facts(*words, "--cameras", "north")["cameras"]) == ["north"]
+    assert "north has a lens already" in refusal(*words, *words[2:])
     assert "the image size of east is not known: give --image" in refusal(*words)
 
 

@@ -12,7 +12,8 @@ from calib.errors import CalibError
 from calib.points import MarkedPoint, residuals
 from calib.projection import intrinsics_of, rotations
 from calib.solve.from_scratch import cameras_from_scratch
-from calib.solve.refine import Lens, _Problem, refine
+from calib.solve.lens_columns import Lens
+from calib.solve.refine import _Problem, refine
 from calib.solve.refine_start import BoardView
 from calib.solve.similarity import Similarity, similarity
 
@@ -123,6 +124,19 @@ def test_wrong_clicks_do_not_pull_and_are_listed(rig: Cameras) -> None:
     found = refine(displaced(rig, 2, 0.2), points)
     assert furthest(found.cameras, rig) < 0.1
     assert {click.point for click in found.wrong} == {points[index].name for index in (2, 20, 33)}
+
+
+def test_a_point_behind_a_camera_is_left_out_and_named(rig: Cameras) -> None:
+    points = clicked(rig, 10, 20)
+    north = rig["north"]
+    # On the optical axis, where a projection through the camera's back would come out as well.
+    points[3] = MarkedPoint("p3", north.centre - 5 * north.R[2], {"north": (380, 290)})
+    found = refine(displaced(rig, 2, 0.2), points)
+    assert any("behind the camera: p3 in north" in note for note in found.notes)
+    assert ("p3", "north") not in zip(found.residuals.points, found.residuals.cameras, strict=True)
+    assert furthest({"north": found.cameras["north"]}, {"north": north}) < 0.01
+    with pytest.raises(CalibError, match="p3 in north would be behind the camera"):
+        refine({"north": north}, points[3:4])
 
 
 def test_without_surveyed_points_the_world_stays(rig: Cameras) -> None:

@@ -83,6 +83,8 @@ def _lenses(given: tuple[str, ...]) -> dict[str, Camera]:
         name, equals, file = text.partition("=")
         if not equals or not name or not file:
             raise click.UsageError(f"--lens {text}: write CAMERA=FILE, such as north=lens.yaml")
+        if name in known:
+            raise click.UsageError(f"--lens {text}: {name} has a lens already; give one each")
         known[name] = load_lens(Path(file), name)
     return known
 

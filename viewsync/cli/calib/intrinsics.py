@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from calib.boards.board import BoardFinder, Image, Sighting
     from calib.boards.intrinsics import Intrinsics
 
-_KEPT_FOR_ADVICE = 3
+# Pictures without the board, from all along the way, that tell what to do where it is in none.
+_KEPT_FOR_ADVICE = 6
 
 
 @click.command()
@@ -89,15 +90,17 @@ def _look(
 
     seen: list[Sighting] = []
     missed: list[Image] = []
-    looked = 0
+    looked, step = 0, 1
     try:
         for picture in pictures(sources, search, seconds):
             looked += 1
             sighting = finder.find(picture.image, picture.name, picture.time_s)
             if sighting is not None:
                 seen.append(sighting)
-            elif len(missed) < _KEPT_FOR_ADVICE:
+            elif (looked - 1) % step == 0:
                 missed.append(picture.image)
+                if len(missed) > _KEPT_FOR_ADVICE:
+                    missed, step = missed[::2], 2 * step
             if any(map(is_live, sources)):
                 click.echo(f"board seen in {len(seen)} of {looked} pictures (Ctrl-C to solve)", err=True)
     except KeyboardInterrupt:

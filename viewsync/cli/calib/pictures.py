@@ -38,10 +38,14 @@ def gather(folder: Path | None, given: Sequence[str]) -> dict[str, Pictures]:
     found: dict[str, Pictures] = {}
     if folder is not None:
         found.update(_of_folder(folder))
+    named: set[str] = set()
     for text in given:
         view, equals, source = text.partition("=")
         if not equals or not view.strip() or not source.strip():
             raise ConfigError(f"--source {text}: write VIEW=SOURCE, such as north=rtsp://camera/stream")
+        if view.strip() in named:
+            raise ConfigError(f"--source {redact(text)}: {view.strip()} has a source already; give one each")
+        named.add(view.strip())
         found[view.strip()] = open_pictures(view.strip(), source.strip())
     return found
 
