@@ -94,7 +94,11 @@ RUN_BY = {
     "evaluate --bundle --checkpoint --frames --json": (
         "test_from_checkpoint_to_a_measured_bundle_on_the_command_line"
     ),
+    "sim dataset --scene --out --crowds --together!": "test_the_paper_s_models_as_printed",
+    "evaluate --bundle --checkpoint --data --tau --kappa": "test_the_paper_s_models_as_printed",
     "evaluate --sequences! --bundle --data --tuning --frames --json": "test_the_command_measures_sequences",
+    "data make --out --only --workers": "test_the_command_makes_a_set_once_and_carries_its_truth",
+    "data check": "test_a_whole_set_is_said_to_be_whole",
     "bench --json": "test_the_json_has_every_row",
     "bench --only! --json": "test_without_the_real_data_its_row_is_skipped_and_says_so",
     "bench --only": "test_chosen_rows_come_as_a_table",

@@ -44,6 +44,7 @@ COMMANDS = {
     "keys": _Entry("viewsync.cli.keys", "Make CURVE keys and the hub's allow-list.", "hub"),
     "calib": _Entry("viewsync.cli.calib", "From cameras to a scene file that one can trust.", "calib"),
     "sim": _Entry("viewsync.cli.sim", "Simulated crowds and cameras.", "lab"),
+    "data": _Entry("viewsync.cli.data", "Data sets of real cameras: make or check them.", "train"),
     "train": _Entry("viewsync.cli.train", "Train a model on simulated crowds.", "train"),
     "evaluate": _Entry("viewsync.cli.evaluate", "Measure a bundle on unseen crowds.", "train"),
     "export": _Entry("viewsync.cli.export", "Make a bundle from a checkpoint and a scene.", "train"),

@@ -1,7 +1,7 @@
 """What commands that need simulated crowds share: which ones (`A:B`), and making those that are missing."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
@@ -41,7 +41,7 @@ def make_missing(
 
 
 @contextmanager
-def making(folder: Path, crowds: range) -> Iterator[tuple[Callable[[int], None], Event]]:
+def making(folder: Path, crowds: Sequence[int]) -> Iterator[tuple[Callable[[int], None], Event]]:
     """A progress bar over `crowds`, those in `folder` done already: what to call after each further one, and
     the event that Ctrl-C sets. Aborts at the end, saying how to go on, where it was set.
     """

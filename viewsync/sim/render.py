@@ -224,6 +224,9 @@ class Renderer:
         )
         shadow = corners[4:] - corners[4:, 2:] / self._sun[2] * self._sun
         touched = np.clip(camera.project(np.concatenate([corners[:4], shadow])), -4000, 4000)
+        # Behind the camera it touches nothing.
+        ahead = np.isfinite(touched).all(axis=1)
+        touched = touched[ahead] if ahead.any() else np.full((1, 2), -9.0)
         hull = cv2.convexHull(np.round(touched).astype(np.int32)).astype(np.int32, copy=False)
         base = np.array([box.x, box.y, 0.9])
         return _Layer(

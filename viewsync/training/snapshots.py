@@ -101,6 +101,10 @@ class SnapshotSet:
         """How long the shortest crowd lasts, seconds."""
         return min(float(np.ptp(truth.times_s)) for truth in self.truth)
 
+    def possible(self, crowd: int, row: int) -> NDArray[np.int64]:
+        """Numbers of the frames of view `row` that can be the reference's in a crowd."""
+        return self._starts[crowd][row]
+
     def draw(self, seed: int, index: int, crowd: int | None = None, plain: bool = False) -> Snapshot:
         """Snapshot number `index` of the stream `seed`; `plain`: all views present, all offsets known."""
         rng = np.random.default_rng([seed, index])
