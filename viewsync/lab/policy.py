@@ -5,7 +5,6 @@ One YAML file per policy; those in `viewsync/lab/policies/` are known by name, o
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from hub.config import GateSection, HubConfig, RateSection, ReferenceSection, po
 from hub.reference import Policy
 from viewsync.bundle import Bundle
 from viewsync.config import Section, load_config
-from viewsync.errors import ConfigError
+from viewsync.lab import named
 
 FOLDER = Path(__file__).with_name("policies")
 
@@ -48,20 +47,11 @@ class NamedPolicy:
 
 def names() -> list[str]:
     """Names of the policies that come with viewsync."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return named.names(FOLDER)
 
 
 def load_policy(name_or_path: str) -> NamedPolicy:
     """A policy by name (`default`) or by the path of a YAML file. Raises ConfigError."""
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
-        known = names()
-        if name_or_path not in known:
-            near = difflib.get_close_matches(name_or_path, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "give one of them, or the path of a .yaml file"
-            raise ConfigError(
-                f"policy {name_or_path!r}: there is no such policy ({', '.join(known)}); {hint}"
-            )
-        path = FOLDER / f"{name_or_path}.yaml"
+    path = named.named_file("policy", FOLDER, name_or_path)
     file = load_config(_File, path)
     return NamedPolicy(path.stem, file.about, file.reference, file.gates, file.rate)

@@ -6,7 +6,6 @@ does with packets under a profile is in `timeline.py`, and the keys mean what th
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import Field
 
 from viewsync.config import Section, load_config
 from viewsync.errors import ConfigError
+from viewsync.lab import named
 
 FOLDER = Path(__file__).with_name("profiles")
 
@@ -151,21 +151,12 @@ class Profile:
 
 def names() -> list[str]:
     """Names of the profiles that come with viewsync."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return named.names(FOLDER)
 
 
 def load_profile(name_or_path: str) -> Profile:
     """A profile by name (`lte-bad`) or by the path of a YAML file. Raises ConfigError."""
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
-        known = names()
-        if name_or_path not in known:
-            near = difflib.get_close_matches(name_or_path, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "give one of them, or the path of a .yaml file"
-            raise ConfigError(
-                f"profile {name_or_path!r}: there is no such profile ({', '.join(known)}); {hint}"
-            )
-        path = FOLDER / f"{name_or_path}.yaml"
+    path = named.named_file("profile", FOLDER, name_or_path)
     file = load_config(_File, path)
     profile = Profile(path.stem, file.about, file.seed, file.defaults, file.views)
     _check(path, profile)
