@@ -1,6 +1,7 @@
 """Pictures for the calibration commands: live ones over real RTSP, and videos at the time asked for."""
 
 import importlib.util
+import time
 from pathlib import Path
 
 import cv2
@@ -30,6 +31,16 @@ def test_a_live_camera_is_looked_at_over_rtsp(rtsp):
         (image,) = first_pictures({"north": source}, patience_s=60.0).values()
         # A white ball on black, in colour order and size as the camera sends it.
         assert image.shape == (288, 384, 3) and image.max() > 200 and np.median(image) < 40
+        server.kill()
+        for _ in range(300):
+            try:
+                source.grab(0.0)
+            except CalibError as lost:
+                assert "the last picture is" in str(lost) and "s old" in str(lost)
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError("a lost camera's last picture passes for a live one")
     finally:
         server.kill()
 

@@ -29,6 +29,8 @@ STILLS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 VIDEOS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".ts", ".mpg")
 # Looking needs no more, and decoding costs.
 _LIVE_RATE_HZ = 5.0
+# A stream that breaks off for less is nothing to tell.
+_LOST_S = 3.0
 
 
 def gather(folder: Path | None, given: Sequence[str]) -> dict[str, Pictures]:
@@ -152,11 +154,13 @@ class _Newest:
 
     def grab(self, at_s: float) -> Image:
         frame = self._frame
+        problem = redact(str(self._problem or self._source.state()[1].get("problem") or ""))
         if frame is None:
-            problem = (
-                self._problem or self._source.state()[1].get("problem") or "waiting for the first picture"
-            )
-            raise CalibError(f"{self._where}: no picture yet: {redact(str(problem))}")
+            raise CalibError(f"{self._where}: no picture yet: {problem or 'waiting for the first picture'}")
+        age_s = time.monotonic() - frame[0]
+        # A camera may send a picture a minute; one that is lost says so.
+        if problem and age_s > _LOST_S:
+            raise CalibError(f"the last picture is {age_s:.0f} s old; {problem}")
         return frame[1]
 
 
