@@ -10,6 +10,7 @@ from viewsync.cli.crowds import crowd_range, make_missing
 from viewsync.cli.progress import progress
 from viewsync.cli.sequences import measure_sequences
 from viewsync.cli.stop import stopping
+from viewsync.cli.tables import fill_table
 
 
 def _constant_offsets(
@@ -37,7 +38,7 @@ def _constant_offsets(
 @click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of crowds; missing ones are made there [runs/data/SCENE-test].",
+    help="Folder of crowds; missing ones are made there [runs/data/SCENE-test]. With --table: of the sets.",
 )
 @click.option("--scene", help="What to simulate where crowds are missing [the scene of the training].")
 @click.option(
@@ -78,6 +79,34 @@ def _constant_offsets(
     type=click.Path(path_type=Path, file_okay=False),
     help="Instead of crowds, the sequences of real people recorded here; each view is the reference in turn.",
 )
+@click.option(
+    "--table",
+    type=click.Choice(["2", "3"]),
+    help="Instead, a table of the paper, cell by cell (docs/results.md).",
+)
+@click.option(
+    "--cells",
+    multiple=True,
+    metavar="WORDS",
+    help="With --table: only cells of this set, latency, method or loss; may be repeated.",
+)
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="runs/tables",
+    show_default=True,
+    help="With --table: folder of its cells; what is there is kept.",
+)
+@click.option(
+    "--steps", type=click.IntRange(1), default=2000, show_default=True, help="With --table: training steps."
+)
+@click.option("--seeds", type=click.IntRange(1, 99), default=1, show_default=True, help="With --table: runs.")
+@click.option(
+    "--start-from",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="With --table: a checkpoint whose weights every method of a column starts from.",
+)
+@click.option("--show", is_flag=True, help="With --table: train nothing, print what there is.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="To make crowds with.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="To answer with.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write it here.")
@@ -93,6 +122,13 @@ def command(
     kappa_s: float | None,
     tau_s: dict[str, float] | None,
     sequences: Path | None,
+    table: str | None,
+    cells: tuple[str, ...],
+    runs: Path,
+    steps: int,
+    seeds: int,
+    start_from: Path | None,
+    show: bool,
     workers: int,
     threads: int,
     json_path: Path | None,
@@ -104,6 +140,12 @@ def command(
     viewsync evaluate --bundle bundles/plaza --frames 1000 --json runs/accuracy.json
     viewsync evaluate --checkpoint runs/plaza-none/best
     """
+    if table is not None:
+        if bundle is not None or checkpoints or sequences is not None:
+            raise click.UsageError("--table trains and measures its own cells; give no bundle or checkpoint")
+        folder = data or Path("runs/data")
+        fill_table(int(table), cells, folder, runs, seeds, steps, frames, threads, start_from, show)
+        return
     if bundle is None and not checkpoints:
         raise click.UsageError("give a --bundle or a --checkpoint to measure")
     if sequences is not None:

@@ -1,0 +1,75 @@
+"""`viewsync evaluate --table`: the paper's tables, filled cell by cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from viewsync.cli.progress import progress
+from viewsync.cli.stop import stopping
+
+
+def fill_table(
+    table: int,
+    chosen: Sequence[str],
+    data: Path,
+    runs: Path,
+    seeds: int,
+    steps: int,
+    frames: int,
+    threads: int,
+    start_from: Path | None,
+    show: bool,
+) -> None:
+    """Fill the cells that are not there yet, unless only to `show`; then print the table as Markdown and
+    write it, with its picture, to `runs`. Ctrl-C saves; the same command goes on.
+    """
+    from viewsync.training.memory import hold_memory
+    from viewsync.training.tables import cell, grid, page
+
+    wanted = grid.cells(table, chosen)
+    if not wanted:
+        raise click.UsageError(
+            f"--cells {' '.join(chosen)}: Table {table} has no such cell; give words of set, latency, "
+            "method and loss, such as 'pets2009-sim random CLS-epi'"
+        )
+    stop = stopping()
+    if not show:
+        hold_memory()
+        effort = cell.Effort(steps=steps, frames=frames, threads=threads, start_from=start_from)
+        for one in wanted:
+            for seed in range(seeds):
+                name = f"{one.data_set} {one.latency} {one.row.name} ({one.row.loss}) seed {seed}"
+                with progress(name, steps) as advance:
+
+                    def report(what: str, done: int, total: int) -> None:
+                        if what != "train" and stop.is_set():
+                            raise click.Abort
+                        advance(done * steps // total, what)
+
+                    cell.fill(one, seed, data / one.data_set, runs, effort, report, stop)
+                if stop.is_set():
+                    click.echo("stopped; go on with the same command", err=True)
+                    raise click.Abort
+    results: dict[str, list[cell.Result]] = {}
+    for number in grid.TABLES:
+        for one in grid.cells(number):
+            there = [found for seed in range(99) if (found := cell.known(one, runs, seed)) is not None]
+            if there:
+                results[one.folder] = there
+    sets = [s for s in grid.SETS if any(one.data_set == s for one in wanted)]
+    text = page.markdown(table, results, sets)
+    runs.mkdir(parents=True, exist_ok=True)
+    (runs / f"table-{table}.md").write_text(text + "\n", encoding="utf-8")
+    (runs / f"table-{table}.png").write_bytes(page.picture(table, results, sets))
+    click.echo(text)
+    for one in wanted:
+        for found in results.get(one.folder, ()):
+            if not found.converged:
+                click.echo(
+                    f"{one.data_set} {one.latency} {one.row.name} ({one.row.loss}): {found.steps} steps, "
+                    "not converged",
+                    err=True,
+                )

@@ -1,0 +1,229 @@
+"""One cell of a table: trained, measured on the set's test pieces, kept; or as far as it is.
+
+All cells of a set and a latency answer the same frames of the reference view, so that they are paired; the
+other views' frames are off as the latency says, or of the same instant where the bound `synchronised` is
+measured.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+
+from viewsync.errors import UserError
+from viewsync.sim.dataset import load_truth
+from viewsync.sim.real_sets import RealSet, named
+from viewsync.training.checkpoint import has_checkpoint, load_state
+from viewsync.training.config import TrainConfig
+from viewsync.training.evaluate import answer, score, tune
+from viewsync.training.metrics import Scores
+from viewsync.training.runners import TorchRunner
+from viewsync.training.snapshots import Sampling, Snapshot, SnapshotSet
+from viewsync.training.tables.grid import BASE_S, Cell, Row
+from viewsync.training.train import Progress, train
+
+# Within so many seconds the same people are about: intervals are over stretches of this length.
+STRETCH_S = 5.0
+_TUNING = 60
+# A run has converged where its best validation error of the last third of the steps is not better than that
+# of the time before by more than this share.
+FLAT = 0.05
+# A curve that never began to fall is flat, too: every instant taught must have been looked at so often.
+LEAST_PASSES = 10.0
+_LAST = 1 / 3
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a run is given: steps of the optimiser, snapshots in each, test frames, CPU threads; start_from: a
+    checkpoint that every row starts from which starts from no other row.
+    """
+
+    steps: int = 2000
+    batch: int = 4
+    frames: int = 400
+    threads: int = 2
+    start_from: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What is known of a cell and seed: scores on the test frames (None: not measured), steps trained, and
+    whether the learning curve has flattened.
+    """
+
+    scores: Scores | None
+    steps: int
+    converged: bool
+
+
+def settings(cell: Cell, seed: int, data: Path, runs: Path, effort: Effort) -> TrainConfig:
+    """The training of a cell. data: the set's folder."""
+    real = named(cell.data_set)
+    teaching, checking = real.pieces("train"), real.pieces("validation")
+    start = effort.start_from
+    if cell.row.start:
+        start = runs / Cell(cell.table, cell.data_set, cell.latency, BASE_S).folder / f"seed-{seed}" / "best"
+    values: dict[str, Any] = {
+        "scene": str(data / "scene.yaml"),
+        "data": data,
+        "reference": None if real.hard else real.views[0],
+        "train_seeds": (teaching.start, teaching.stop),
+        "validation_seeds": (checking.start, checking.stop),
+        "kappa_s": real.kappa_s,
+        "tau_s": dict(real.tau_s) if cell.latency == "constant" else None,
+        "steps": effort.steps,
+        "batch": effort.batch,
+        "threads": effort.threads,
+        "first_stage": 0.15 if start is None else 0.0,
+        "learning_rate": 1.5e-3,
+        "validate_every": max(1, effort.steps // 12),
+        "validation_snapshots": 45,
+        "start_from": start,
+        "seed": seed,
+    }
+    return TrainConfig(**{**values, **cell.row.settings})
+
+
+def fill(
+    cell: Cell,
+    seed: int,
+    data: Path,
+    runs: Path,
+    effort: Effort,
+    report: Callable[[str, int, int], None],
+    stop: Event,
+) -> None:
+    """Train the cell as far as it is not, and measure it; what is there is kept.
+
+    report(what, done, total); once `stop` is set, it is saved where it is. Raises UserError for a set that is
+    missing, or a start that is.
+    """
+    folder = runs / cell.folder / f"seed-{seed}"
+    if (folder / "cell.json").exists():
+        return
+    config = settings(cell, seed, data, runs, effort)
+    if cell.row.start and not has_checkpoint(config.start_from or folder):
+        raise UserError(
+            f"{cell.row.name} starts from {cell.row.start}, which is not trained yet ({config.start_from}); "
+            "fill that cell first"
+        )
+    if not (data / "scene.yaml").exists():
+        raise UserError(f"{data}: the set is not there; make it with: viewsync data make {cell.data_set}")
+
+    def step(progress: Progress) -> None:
+        report("train", progress.step, config.steps)
+
+    train(config, folder, step, stop)
+    if stop.is_set():
+        return
+    real = named(cell.data_set)
+    scores = measure(cell, folder / "best", data, effort, report)
+    document = {
+        "cell": {"table": cell.table, "set": cell.data_set, "latency": cell.latency, "row": cell.row.name},
+        "effort": {**asdict(effort), "start_from": str(config.start_from or "")},
+        "passes": round(effort.steps * effort.batch / _instants(real, data), 2),
+        "scores": {name.name: getattr(scores, name.name).tolist() for name in fields(Scores)},
+    }
+    part = folder / "cell.json.part"
+    part.write_text(json.dumps(document))
+    os.replace(part, folder / "cell.json")
+
+
+def _instants(real: RealSet, data: Path) -> int:
+    """How many instants are taught."""
+    return sum(load_truth(data / f"{piece:06d}.npz").times_s.shape[1] for piece in real.pieces("train"))
+
+
+def measure(
+    cell: Cell, checkpoint: Path, data: Path, effort: Effort, report: Callable[[str, int, int], None]
+) -> Scores:
+    """Scores of a checkpoint on the cell's test frames."""
+    real = named(cell.data_set)
+    runner = TorchRunner(checkpoint, effort.threads)
+    graph, grid = runner.graphs[0], runner.scene.ground
+    tuning = list(draws(real, cell, runner, data, "validation", _TUNING))
+    tuned = answer(runner, tuned_shots(tuning), len(tuning), lambda done, of: report("tune", done, of))
+    shots = list(draws(real, cell, runner, data, "test", effort.frames))
+    answers = answer(runner, iter(shots), len(shots), lambda done, of: report("measure", done, of))
+    return score(answers, graph, grid, tune(tuned, grid)[graph])
+
+
+def tuned_shots(shots: list[tuple[Snapshot, int]]) -> Iterator[tuple[Snapshot, int]]:
+    """The same snapshots, all of one group."""
+    return ((shot, 0) for shot, _ in shots)
+
+
+def draws(
+    real: RealSet, cell: Cell, runner: TorchRunner, data: Path, use: str, count: int
+) -> Iterator[tuple[Snapshot, int]]:
+    """At most `count` snapshots of the cell spread evenly over the pieces for `use`, and the stretch that
+    each is from. The reference's frames depend on set and latency alone.
+    """
+    tau_s = tuple(real.tau_s.get(view, 0.0) for view in real.views) if cell.latency == "constant" else None
+    pieces = list(real.pieces(use))
+    shots = SnapshotSet(runner.scene, data, pieces, Sampling(real.kappa_s, tau_s=tau_s, together_s=0.01))
+    rows = range(len(real.views)) if real.hard else (0,)
+    places = [
+        (number, row, int(frame))
+        for number in range(len(pieces))
+        for row in rows
+        for frame in shots.possible(number, row)
+    ]
+    for index in range(min(count, len(places))):
+        number, row, frame = places[index * len(places) // min(count, len(places))]
+        times = shots.truth[number].times_s
+        start = times[row, frame]
+        rng = np.random.default_rng([7, pieces[number], row, frame])
+        picks = [(row, frame)]
+        for v in (v for v in range(len(times)) if v != row):
+            aim = start
+            if not cell.row.synchronised:
+                aim += rng.uniform(-real.kappa_s, real.kappa_s) if tau_s is None else tau_s[v] - tau_s[row]
+            picks.append((v, int(np.argmin(np.abs(times[v] - aim)))))
+        yield shots.at(number, picks), number * 10_000 + int(start // STRETCH_S)
+
+
+def known(cell: Cell, runs: Path, seed: int) -> Result | None:
+    """What there is of a cell and seed; None: it was never begun. Raises UserError for a damaged file."""
+    folder = runs / cell.folder / f"seed-{seed}"
+    if not has_checkpoint(folder / "last"):
+        return None
+    state = load_state(folder / "last")
+    steps, total = int(state["step"]), int(state["config"]["steps"])
+    scores, passes, path = None, 0.0, folder / "cell.json"
+    if path.exists():
+        try:
+            kept = json.loads(path.read_text())
+            scores = Scores(*(np.array(kept["scores"][f.name]) for f in fields(Scores)))
+            passes = float(kept["passes"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path}: cannot be read ({error!r}); remove it and fill the cell again"
+            ) from error
+    flat = flattened(curve(folder / "log.csv", cell.row), total)
+    return Result(scores, steps, steps >= total and passes >= LEAST_PASSES and flat)
+
+
+def curve(path: Path, row: Row) -> list[tuple[int, float]]:
+    """(step, density error on the validation pieces), from a run's log."""
+    column = f"validation.{row.settings['methods'][0]}.density_mse"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [(int(r["step"]), float(r[column])) for r in csv.DictReader(file) if r.get(column)]
+
+
+def flattened(found: list[tuple[int, float]], steps: int) -> bool:
+    """Whether the error hardly fell any more in the last third of the steps."""
+    late = [error for step, error in found if step > steps * (1 - _LAST)]
+    early = [error for step, error in found if step <= steps * (1 - _LAST)]
+    return bool(late and early) and min(late) > (1 - FLAT) * min(early)

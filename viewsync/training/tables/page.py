@@ -1,0 +1,146 @@
+"""A table as Markdown and as a picture, beside the paper's own numbers.
+
+A cell is a number only where its run is finished, measured, and its learning curve has flattened; else it
+says `not run` or `not converged`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure as Picture
+
+from viewsync.sim.real_sets import named
+from viewsync.training.metrics import mae, nae
+from viewsync.training.tables.cell import Result
+from viewsync.training.tables.closure import CLOSURE_METRICS, Figure, Runs, figures, gap, prize
+from viewsync.training.tables.grid import LATENCIES, SETS, TABLES, Cell, Row
+
+NOT_RUN, NOT_CONVERGED = "not run", "not converged"
+_METRIC_NAMES = {"mae": "MAE", "density_mse": "density MSE", "f1": "F1"}
+
+Results = Mapping[str, Sequence[Result]]  # folder of a cell -> what there is, a result for each seed begun
+
+
+def runs_of(results: Results, cell: Cell) -> Runs | str:
+    """The scores of every seed of a cell, or why there is no number."""
+    there = results.get(cell.folder, ())
+    if not there:
+        return NOT_RUN
+    scores = [r.scores for r in there if r.converged and r.scores is not None]
+    return scores if len(scores) == len(there) else NOT_CONVERGED
+
+
+def number(results: Results, cell: Cell) -> str:
+    """MAE / NAE of a cell, mean over its seeds, ± the standard deviation where there are several."""
+    runs = runs_of(results, cell)
+    if isinstance(runs, str):
+        return runs
+    cells = []
+    for metric, digits in ((mae, 2), (nae, 3)):
+        values = [metric(scores) for scores in runs]
+        spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+        cells.append(f"{np.mean(values):.{digits}f}{spread}")
+    return " / ".join(cells)
+
+
+def markdown(table: int, results: Results, sets: Sequence[str] = SETS) -> str:
+    """The table, then for each set and latency its prize and how much of the gap each method closes."""
+    columns = [(data_set, latency) for data_set in sets for latency in LATENCIES]
+    heads = [f"{data_set} {latency} | paper" if _has_paper(data_set) else f"{data_set} {latency}"
+             for data_set, latency in columns]  # fmt: skip
+    lines = [f"| method | trained with | {' | '.join(heads)} |"]
+    lines.append("| --- " * (2 + sum(1 + _has_paper(s) for s, _ in columns)) + "|")
+    for row in TABLES[table]:
+        cells = []
+        for data_set, latency in columns:
+            cells.append(number(results, Cell(table, data_set, latency, row)))
+            if _has_paper(data_set):
+                cells.append(_paper(row, data_set, latency))
+        lines.append(f"| {row.name} | {row.loss} | {' | '.join(cells)} |")
+    lines += ["", "MAE / NAE of the count; the paper's are of real pictures. Prize and gap closure:", ""]
+    for data_set, latency in columns:
+        lines += [f"- {data_set}, {latency}: {text}" for text in _worth(table, results, data_set, latency)]
+    return "\n".join(lines)
+
+
+def _has_paper(data_set: str) -> bool:
+    return not named(data_set).hard
+
+
+def _paper(row: Row, data_set: str, latency: str) -> str:
+    numbers = row.paper_number(data_set, latency)
+    return f"{numbers[0]:.2f} / {numbers[1]:.3f}" if numbers else "–"
+
+
+def _worth(table: int, results: Results, data_set: str, latency: str) -> list[str]:
+    """Lines about what there is to gain, and who gains it. Bounds are rows of Table III."""
+    found: dict[str, Runs] = {}
+    for number_of, rows in TABLES.items():
+        for row in rows:
+            cell = Cell(number_of, data_set, latency, row)
+            runs = runs_of(results, cell)
+            if not isinstance(runs, str) and (
+                number_of == table or row.loss == "bound" or row.name == "BaseU"
+            ):
+                found[row.name if row.name in ("BaseU", "synchronised") else f"{row.name} ({row.loss})"] = (
+                    runs
+                )
+    alone, bound = found.get("reference-only (bound)"), found.get("synchronised")
+    if alone is None or bound is None:
+        return [f"the prize is {NOT_RUN}"]
+    lines = []
+    worth = {m: prize(alone, bound, m) for m in CLOSURE_METRICS}
+    text = ", ".join(f"{_METRIC_NAMES[m]} {_interval(f)}" for m, f in worth.items())
+    noise = [_METRIC_NAMES[m] for m, f in worth.items() if not f.clear]
+    lines.append(
+        f"prize (reference-only − synchronised) {text}"
+        + (f"; within noise, so that it cannot rank methods: {', '.join(noise)}" if noise else "")
+    )
+    for name, closed in figures(found).items():
+        cells = [f"{_METRIC_NAMES[m]} {_interval(f) if f else 'no gap'}" for m, f in closed.items()]
+        lines.append(f"gap closed by {name}: {', '.join(cells)}")
+    if "BaseU" in found:
+        gaps = {m: gap(found["BaseU"], bound, m) for m in CLOSURE_METRICS}
+        text = ", ".join(f"{_METRIC_NAMES[m]} {_interval(f)}" for m, f in gaps.items())
+        lines.append(f"gap (BaseU − synchronised) {text}")
+    return lines
+
+
+def _interval(figure: Figure) -> str:
+    return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
+
+
+def picture(table: int, results: Results, sets: Sequence[str] = SETS) -> bytes:
+    """MAE of every row as bars, ours beside the paper's, a panel per set and latency; PNG."""
+    columns = [(data_set, latency) for data_set in sets for latency in LATENCIES]
+    rows = TABLES[table]
+    figure = Picture(figsize=(3.4 * len(columns), 0.42 * len(rows) + 1.6), layout="constrained")
+    axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    at = np.arange(len(rows))
+    for axis, (data_set, latency) in zip(axes, columns, strict=True):
+        paper = [row.paper_number(data_set, latency) for row in rows]
+        axis.barh(
+            at - 0.2, [p[0] if p else 0.0 for p in paper], 0.36, color="#bbbbbb", label="paper, real pictures"
+        )
+        for k, row in enumerate(rows):
+            runs = runs_of(results, Cell(table, data_set, latency, row))
+            if isinstance(runs, str):
+                axis.text(0.1, k + 0.2, runs, va="center", fontsize=7, color="#777777")
+                continue
+            values = [mae(scores) for scores in runs]
+            spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+            axis.barh(
+                k + 0.2, np.mean(values), 0.36, xerr=spread, color="#0072b2", label="here" if not k else None
+            )
+        axis.set_title(f"{data_set}, {latency}", fontsize=9)
+        axis.set_xlabel("MAE, people", fontsize=8)
+        axis.set_xlim(left=0)
+    axes[0].set_yticks(at, [f"{row.name} ({row.loss})" for row in rows], fontsize=8)
+    axes[0].invert_yaxis()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", fontsize=8, frameon=False)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=110)
+    return out.getvalue()
