@@ -151,6 +151,10 @@ def test_cameras_from_a_board_at_rest(
     assert done.exit_code == 0, done.output
     assert "origin: the first corner of the board at floor" in done.output
     placed = dict(load_scene(out).cameras)
+    half = {name: camera.resized(320, 240) for name, camera in cameras.items()}
+    save_scene(Scene("half", half, scene.ground, scene.heights_m, {}), tmp_path / "half.yaml")
+    said = refusal("refine", tmp_path / "half.yaml", "--rest", folder, *board)
+    assert "is 640x480, its camera was calibrated at 320x240" in said
     refined = facts("refine", out, "--rest", folder, *board)
     assert refined["world"].endswith("the scale is the boards'") and refined["rms_after_px"] < 0.5
     assert max(camera["moved_m"] for camera in refined["cameras"].values()) < 1e-3

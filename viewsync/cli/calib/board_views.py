@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,12 @@ from viewsync.errors import ConfigError
 
 if TYPE_CHECKING:
     from calib.boards.board import BoardFinder, Sighting
+    from calib.camera import Camera
     from calib.solve.refine_start import BoardView
 
 
 def resting_views(
-    finder: BoardFinder, folder: Path, cameras: Collection[str]
+    finder: BoardFinder, folder: Path, cameras: Mapping[str, Camera]
 ) -> tuple[list[BoardView], list[str]]:
     """Views from a folder that holds a folder per placement of the board, with a picture of it at rest from
     each camera, named after the camera; and what to know about them.
@@ -24,7 +25,11 @@ def resting_views(
     from calib.solve.refine_start import BoardView
     from viewsync.cli.calib.pictures import STILLS, open_pictures
 
-    placements = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{folder}: no such folder; give one that holds a folder for each place of the board"
+        )
+    placements = sorted(path for path in folder.iterdir() if path.is_dir())
     if not placements:
         raise ConfigError(
             f"{folder}: holds no folders; make one for each place where the board rested, with pictures such "
@@ -42,6 +47,7 @@ def resting_views(
             if sighting is None:
                 notes.append(f"{placement.name}: no board found in {path.name}")
                 continue
+            _refuse_other_size(str(path), sighting, cameras[path.stem])
             views.append(BoardView(path.stem, placement.name, sighting.corners, sighting.pixels))
     _refuse_turned(finder, views)
     if not views:
@@ -52,7 +58,7 @@ def resting_views(
 def video_views(
     finder: BoardFinder,
     videos: Sequence[str],
-    cameras: Collection[str],
+    cameras: Mapping[str, Camera],
     times: Path | None,
     clock_error_s: float,
 ) -> tuple[list[BoardView], list[str]]:
@@ -86,6 +92,7 @@ def video_views(
                 time_s = known[number]
             sighting = finder.find(picture.image, picture.name, time_s)
             if sighting is not None:
+                _refuse_other_size(file, sighting, cameras[camera])
                 found.append(sighting)
         seen[camera] = found
     views, notes = joined_views(seen, clock_error_s)
@@ -109,6 +116,15 @@ def joined_views(
         "camera's lens only"
     ]
     return list(joined.views), notes
+
+
+def _refuse_other_size(file: str, sighting: Sighting, camera: Camera) -> None:
+    if sighting.size != (camera.width, camera.height):
+        raise CalibError(
+            "{}: is {}x{}, its camera was calibrated at {}x{}: give pictures of that size".format(
+                file, *sighting.size, camera.width, camera.height
+            )
+        )
 
 
 def _refuse_turned(finder: BoardFinder, views: list[BoardView]) -> None:
