@@ -1,10 +1,12 @@
 """netem's words: tc itself reads them, with or without a kernel that has netem."""
 
 import shutil
+import socket
 import subprocess
 
 import pytest
 
+from viewsync.lab.link.namespaces import Namespace, veth
 from viewsync.lab.link.netem import changes, rule
 from viewsync.lab.link.ways import why_not
 from viewsync.lab.profile import Direction, Period, load_profile, names
@@ -62,6 +64,23 @@ def test_outages_become_changes_in_order() -> None:
         (5, False),
         (9, True),
     ]
+
+
+@pytest.mark.skipif(bool(why_not("tun")), reason="needs root, ip and /dev/net/tun")
+def test_nobody_asks_over_the_link_where_the_other_end_is() -> None:
+    """On a link of 0.3 s each way the question and its answer made the first half second's packets late."""
+    near, far = Namespace(), Namespace()
+    try:
+        veth(near, "hub", "10.77.1.2", far, "view1", "10.77.1.1")
+        with far.run(lambda: socket.create_server(("10.77.1.1", 5555))):
+            near.run(lambda: socket.create_connection(("10.77.1.1", 5555), timeout=10)).close()
+        for end, device in ((near, "hub"), (far, "view1")):
+            words = ["ip", "-statistics", "neighbour", "show", "dev", device]
+            known = end.run(lambda words=words: subprocess.run(words, capture_output=True, text=True)).stdout  # type: ignore[misc]
+            assert "PERMANENT" in known and "10.77.1." in known
+    finally:
+        near.close()
+        far.close()
 
 
 @pytest.mark.skipif(bool(why_not("netem")), reason="needs a kernel with netem, and root")

@@ -12,6 +12,7 @@ import struct
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -62,13 +63,21 @@ class Namespace:
 def veth(one: Namespace, name: str, own: str, other: Namespace, other_name: str, peer: str) -> None:
     """A cable between two namespaces, its ends with these names and addresses.
 
-    Segmentation is left to TCP: what is delayed and lost is packets, never 64 KB at a time.
+    Segmentation is left to TCP: what is delayed and lost is packets, never 64 KB at a time. Each end knows
+    the hardware address of the other: nobody asks for it over a link that delays and loses questions.
     """
     there = f"/proc/{os.getpid()}/fd/{other.descriptor}"
     peer_end = ("peer", "name", other_name, "netns", there)
     one.run(lambda: command("ip", "link", "add", name, "type", "veth", *peer_end))
-    one.run(lambda: _up(name, own, peer, "gso_max_segs", "1"))
-    other.run(lambda: _up(other_name, peer, own, "gso_max_segs", "1"))
+    for end, device, here, far in ((one, name, own, peer), (other, other_name, peer, own)):
+        known = ("lladdr", _hardware(far), "dev", device, "nud", "permanent")
+        end.run(partial(_up, device, here, far, "address", _hardware(here), "gso_max_segs", "1"))
+        end.run(partial(command, "ip", "neighbour", "replace", far, *known))
+
+
+def _hardware(address: str) -> str:
+    """A hardware address of our own making, for an IPv4 address."""
+    return "02:00:" + ":".join(f"{int(part):02x}" for part in address.split("."))
 
 
 def command(*words: str) -> None:
