@@ -1,7 +1,7 @@
 """What is being edited: a scene that need not be whole yet, and the marked points."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from numpy import float64
@@ -25,7 +25,8 @@ FIRST_HEIGHTS_M = (0.1, 0.45, 0.85, 1.2, 1.5, 1.75)
 @dataclass(frozen=True, slots=True, eq=False)
 class Draft:
     """sizes: (width, height) in pixels of every view, in order; cameras: of the views that have a pose;
-    occluders: by view, then by name, pixels; the rest as in `Scene`.
+    occluders: by view, then by name, pixels; lenses: intrinsics that are known of views without a pose (their
+    poses mean nothing); the rest as in `Scene`.
     """
 
     name: str
@@ -37,18 +38,24 @@ class Draft:
     region: Floats | None
     occluders: Mapping[str, Polygons]
     points: tuple[MarkedPoint, ...]
+    lenses: Mapping[str, Camera] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         checked_name("scene", self.name)
         for view in self.sizes:
             checked_name("camera", view)
         check_unique(self.points)
-        for field in ("sizes", "cameras", "zones", "occluders"):
-            object.__setattr__(self, field, MappingProxyType(dict(getattr(self, field))))
+        for name in ("sizes", "cameras", "zones", "occluders", "lenses"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @classmethod
     def of(
-        cls, name: str, scene: Scene | None, points: tuple[MarkedPoint, ...], sizes: Mapping[str, Size]
+        cls,
+        name: str,
+        scene: Scene | None,
+        points: tuple[MarkedPoint, ...],
+        sizes: Mapping[str, Size],
+        lenses: Mapping[str, Camera] | None = None,
     ) -> "Draft":
         """A draft of a scene, or of none yet. sizes: of the pictures; a camera's own size counts more."""
         cameras = {} if scene is None else scene.cameras
@@ -63,6 +70,7 @@ class Draft:
             None if scene is None else scene.region,
             {} if scene is None else scene.occluders,
             points,
+            lenses or {},
         )
 
     def scene(self) -> Scene:
@@ -75,6 +83,10 @@ class Draft:
         # In the order of the views, whichever was solved first.
         cameras = {view: self.cameras[view] for view in self.sizes if view in self.cameras}
         return Scene(self.name, cameras, self.ground, self.heights_m, self.zones, self.region, occluders)
+
+    def lens(self, view: str) -> Camera | None:
+        """A camera with the view's intrinsics, where they are known."""
+        return self.cameras.get(view) or self.lenses.get(view)
 
     def point(self, name: str) -> MarkedPoint:
         """CalibError if there is no such point."""

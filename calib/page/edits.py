@@ -144,7 +144,7 @@ def _solve(draft: Draft, asked: Asked) -> Edited:
 
     view = _view(draft, asked)
     chosen = [point for point in draft.points if point.world is not None and view in point.pixels]
-    camera = None if asked.flag("focal_too") else draft.cameras.get(view)
+    camera = None if asked.flag("focal_too") else draft.lens(view)
     solved = pose_from_points(
         [point.world for point in chosen if point.world is not None],
         [point.pixels[view] for point in chosen],

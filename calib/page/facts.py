@@ -91,6 +91,7 @@ def _view_facts(draft: Draft, view: str, rms_px: float) -> dict[str, Any]:
         "rms_px": _number(rms_px, 2),
         "occluders": {name: polygon.tolist() for name, polygon in polygons.items()},
         "camera": None,
+        "lens_known": draft.lens(view) is not None,
     }
     camera = draft.cameras.get(view)
     if camera is not None:

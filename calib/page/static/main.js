@@ -84,7 +84,7 @@ function drawHeader() {
 
 function drawStageHead() {
   const view = active();
-  if (!changed("head", view, ui.frozen, $("focal-too").checked, JSON.stringify(ui.shown))) return;
+  if (!changed("head", view, ui.frozen, ui.focalToo, JSON.stringify(ui.shown))) return;
   $("view-name").textContent = view?.name ?? "";
   if (!view) {
     $("view-facts").textContent = "";
@@ -92,9 +92,10 @@ function drawStageHead() {
   }
   const usable = store.state.points.filter((point) => point.world && point.pixels[view.name]).length;
   $("view-facts").replaceChildren(`${view.width} × ${view.height}  `, view.camera ? chip(view.rms_px) : chip(null, "no pose yet"));
-  const needed = view.camera && !$("focal-too").checked ? 4 : 6;
-  $("focal-too").disabled = !view.camera;
-  if (!view.camera) $("focal-too").checked = true;
+  // What was asked for is kept for views that have a choice.
+  $("focal-too").disabled = !view.lens_known;
+  $("focal-too").checked = ui.focalToo || !view.lens_known;
+  const needed = $("focal-too").checked ? 6 : 4;
   $("solve").textContent = `Solve pose (${usable} points)`;
   $("solve").disabled = usable < needed;
   $("solve").title = usable < needed ? `Needs ${needed} points with a world position, marked in this view` : `Find where ${view.name} stands from its points (S)`;
@@ -230,7 +231,10 @@ $("redo").onclick = redo;
 $("save").onclick = () => save();
 $("refine").onclick = () => busy($("refine"), () => edit({ do: "refine" }));
 $("solve").onclick = solve;
-$("focal-too").onchange = () => redraw(true);
+$("focal-too").onchange = () => {
+  ui.focalToo = $("focal-too").checked;
+  redraw(true);
+};
 $("help").onclick = () => $("keys").showModal();
 for (const dialog of document.querySelectorAll("dialog")) {
   dialog.querySelectorAll("button").forEach((button) => (button.onclick = () => dialog.close(button.value)));

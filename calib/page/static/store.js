@@ -18,6 +18,7 @@ export const ui = {
   hover: null, // {view, x, y} image pixels, or {x, y} metres on the plan
   times: {}, // of videos, s
   frozen: false,
+  focalToo: false, // asked for where the lens is known
 };
 
 const heard = { state: [], draw: [], ui: [] };

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from viewsync.cli.calib.board_options import board_options, read_board, whole_size
+from viewsync.cli.calib.lenses import read_lenses
 
 if TYPE_CHECKING:
     from calib.camera import Camera
@@ -68,25 +69,11 @@ def command(
     """
     if (points is None) == (rest is None):
         raise click.UsageError("give either a file of points, or --rest with pictures of a board")
-    known = _lenses(lenses)
+    known = read_lenses(lenses)
     if rest is not None:
         _from_boards(rest, floor, board, known, out, force, as_json)
     elif points is not None:
         _from_points(points, cameras, known, image, out, force, as_json)
-
-
-def _lenses(given: tuple[str, ...]) -> dict[str, Camera]:
-    from calib.boards.lens_file import load_lens
-
-    known: dict[str, Camera] = {}
-    for text in given:
-        name, equals, file = text.partition("=")
-        if not equals or not name or not file:
-            raise click.UsageError(f"--lens {text}: write CAMERA=FILE, such as north=lens.yaml")
-        if name in known:
-            raise click.UsageError(f"--lens {text}: {name} has a lens already; give one each")
-        known[name] = load_lens(Path(file), name)
-    return known
 
 
 def _from_boards(

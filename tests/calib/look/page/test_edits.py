@@ -84,6 +84,18 @@ def test_a_pose_is_solved_from_points_and_the_wrong_one_is_named(draft, plaza):
     assert any("drain" in note for note in solved.notes) and "9 points" in solved.notes[0]
 
 
+def test_four_points_are_enough_where_the_lens_is_known(plaza, marked, posed):
+    north = plaza.cameras["north"]
+    lens = posed(north, R=np.eye(3), t=np.zeros(3))
+    sizes = {view: (camera.width, camera.height) for view, camera in plaza.cameras.items()}
+    draft = Draft.of("plaza", None, marked[:4], sizes, {"north": lens})
+    solved = done(draft, do="solve", view="north").draft
+    assert np.linalg.norm(solved.cameras["north"].centre - north.centre) < 1e-6
+    assert (solved.cameras["north"].K == north.K).all()
+    with pytest.raises(CalibError, match="too few"):
+        done(draft, do="solve", view="east")
+
+
 def test_refining_brings_a_camera_back(draft, plaza):
     camera = plaza.cameras["south"]
     aside = Camera(camera.K, camera.R, camera.t + 0.1, camera.distortion, camera.width, camera.height)
