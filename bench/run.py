@@ -16,6 +16,7 @@ from bench.compute import extraction, hub_steps, message_bytes
 from bench.frames import render, rendering_row
 from bench.links import link_rows
 from bench.memory import memory_rows
+from bench.methods import method_rows
 from bench.page import page_row
 from bench.path import path_row
 from bench.rows import GROUPS, Row
@@ -66,6 +67,9 @@ def measure(settings: Settings, say: Callable[[str], None]) -> list[Row]:
     if "torch" in wanted:
         say("ONNX Runtime beside torch")
         rows += runtime_rows(bundle, settings.frames // len(frames.seen))
+    if "method" in wanted:
+        say("methods of synchronisation")
+        rows += method_rows(min(5, settings.answers))
     if "sim" in wanted:
         rows.append(rendering_row(frames))
     if "link" in wanted:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import onnxruntime
@@ -22,6 +23,7 @@ PROMISED = {
     "wire.bytes": None,
     "torch.encoder": None,
     "torch.fusion": None,
+    **{f"method.{name}": None for name in ("column", "sls", "cls-cat", "cls-cor", "cls-epi")},
     "sim.frames_per_s": "≥ 40",
     "link.own_delay": "≤ 1",
     "link.rate": "≥ 100",
@@ -47,7 +49,7 @@ def test_the_json_has_every_row(tiny_bundle: Path) -> None:
     assert {name: row["promise"] for name, row in rows.items()} == PROMISED
     torch = importlib.util.find_spec("torch") is not None
     for name, row in rows.items():
-        if name.startswith("torch.") and not torch:
+        if name.startswith(("torch.", "method.")) and not torch:
             assert "not installed" in row["skipped"]
             continue
         if name.startswith("link.") and why_not("tun"):
@@ -67,6 +69,13 @@ def test_the_json_has_every_row(tiny_bundle: Path) -> None:
         # Both computed the same: quantised features are equal, densities are as close as floats allow.
         assert rows["torch.encoder"]["facts"]["largest_difference"] <= 1
         assert rows["torch.fusion"]["facts"]["largest_difference"] < 1e-3
+        # By hand: networks of Table I on 48×36 places of 1,728 channels and 24×18 of 432; the rest is small.
+        widths = (128, 128, 64, 64, 32, 2)
+        weights = [sum(25 * a * b for a, b in pairwise((n, *widths))) for n in (1728, 432)]
+        by_hand = 2 * (48 * 36 * weights[0] + 24 * 18 * weights[1]) / 1e9
+        assert rows["method.cls-cor"]["facts"]["gflop"] == pytest.approx(by_hand, rel=0.05)
+        found_parameters = rows["method.cls-cor"]["facts"]["parameters"]
+        assert found_parameters == pytest.approx(sum(weights) + 2 * sum(widths), rel=0.01)
     assert found["machine"].keys() >= {"processor", "cores", "load", "load_after", "bundle"}
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure as Picture
+from matplotlib.patches import Patch
 
 from viewsync.sim.real_sets import named
 from viewsync.training.metrics import mae, nae
@@ -19,6 +20,7 @@ from viewsync.training.tables.closure import CLOSURE_METRICS, Figure, Runs, figu
 from viewsync.training.tables.grid import LATENCIES, SETS, TABLES, Cell, Row
 
 NOT_RUN, NOT_CONVERGED = "not run", "not converged"
+_PAPER, _HERE = "#bbbbbb", "#0072b2"
 _METRIC_NAMES = {"mae": "MAE", "density_mse": "density MSE", "f1": "F1"}
 
 Results = Mapping[str, Sequence[Result]]  # folder of a cell -> what there is, a result for each seed begun
@@ -122,9 +124,7 @@ def picture(table: int, results: Results, sets: Sequence[str] = SETS) -> bytes:
     at = np.arange(len(rows))
     for axis, (data_set, latency) in zip(axes, columns, strict=True):
         paper = [row.paper_number(data_set, latency) for row in rows]
-        axis.barh(
-            at - 0.2, [p[0] if p else 0.0 for p in paper], 0.36, color="#bbbbbb", label="paper, real pictures"
-        )
+        axis.barh(at - 0.2, [p[0] if p else 0.0 for p in paper], 0.36, color=_PAPER)
         for k, row in enumerate(rows):
             runs = runs_of(results, Cell(table, data_set, latency, row))
             if isinstance(runs, str):
@@ -132,15 +132,14 @@ def picture(table: int, results: Results, sets: Sequence[str] = SETS) -> bytes:
                 continue
             values = [mae(scores) for scores in runs]
             spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-            axis.barh(
-                k + 0.2, np.mean(values), 0.36, xerr=spread, color="#0072b2", label="here" if not k else None
-            )
+            axis.barh(k + 0.2, np.mean(values), 0.36, xerr=spread, color=_HERE)
         axis.set_title(f"{data_set}, {latency}", fontsize=9)
         axis.set_xlabel("MAE, people", fontsize=8)
         axis.set_xlim(left=0)
     axes[0].set_yticks(at, [f"{row.name} ({row.loss})" for row in rows], fontsize=8)
     axes[0].invert_yaxis()
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", fontsize=8, frameon=False)
+    handles = [Patch(color=_PAPER, label="paper, real pictures"), Patch(color=_HERE, label="here")]
+    figure.legend(handles=handles, loc="outside upper right", ncols=2, fontsize=8, frameon=False)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110)
     return out.getvalue()
