@@ -11,14 +11,16 @@ from viewsync.prediction import Prediction, ViewReport
 GRID = GroundGrid(0.0, 0.0, 1.0, 2, 2)
 
 
-def prediction(seq: int, counts: dict[str, float], latency_s: float = 1.0, session: int = 1) -> Prediction:
+def prediction(
+    seq: int, counts: dict[str, float], latency_s: float = 1.0, session: int = 1, at_s: float = 0.0
+) -> Prediction:
     return Prediction(
         site="default",
         scene="plaza",
         session=session,
         seq=seq,
         published_ns=10**18,
-        capture_ns=10**18 - round(latency_s * 1e9),
+        capture_ns=10**18 + round((at_s - latency_s) * 1e9),
         capture_uncertainty_ns=0,
         reference="north",
         synchroniser="column",
@@ -79,18 +81,33 @@ def test_a_false_truth_changes_errors_and_no_count() -> None:
     assert one == prediction(0, counts(11.0, 14.0, 8.0))
 
 
-@pytest.mark.parametrize(
-    ("of_three", "said"),
-    [
-        ((10.0, 12.0, 9.0), "helped"),
-        ((12.0, 11.0, 9.0), "did NOT help"),
-        ((11.0, 11.0, 14.0), "did NOT help"),
-    ],
-)
-def test_the_verdict_says_when_synchronising_did_not_help(of_three: tuple[float, ...], said: str) -> None:
+def test_a_short_run_judges_nothing() -> None:
     score = Score("column")
     assert "No snapshot" in score.verdict()
-    score.add(prediction(0, counts(*of_three)), 10)
+    for seq in range(30):
+        score.add(prediction(seq, counts(10.0, 12.0, 9.0), at_s=seq), 10)
+    assert "Too short" in score.verdict() and "0.00 synchronised, 2.00 not" in score.verdict()
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (
+            [10.0],
+            "not synchronising: better (-2.00 [-2.00, -2.00]); against the reference alone: better (-1.00",
+        ),
+        (
+            [13.0],
+            "not synchronising: WORSE (+1.00 [+1.00, +1.00]); against the reference alone: WORSE (+2.00",
+        ),
+        ([10.0, 14.0], "not synchronising: no difference that this run can show (+0.00 ["),
+    ],
+)
+def test_the_verdict_is_about_stretches_not_about_snapshots(column: list[float], said: str) -> None:
+    score = Score("column")
+    for seq in range(120):
+        # Snapshots come a second apart; what is seen changes every ten.
+        score.add(prediction(seq, counts(column[seq // 10 % len(column)], 12.0, 9.0), at_s=seq), 10)
     assert said in score.verdict()
 
 

@@ -6,13 +6,19 @@ from collections import Counter, deque
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from viewsync.prediction import Prediction
+from viewsync.statistics import grouped_interval
 
 # Names of the compared graphs; whichever other graph answers is the synchronised one.
 NOT_SYNCHRONISED, REFERENCE_ONLY = "none", "reference-only"
 # Latencies kept for the percentiles: hours of a demo.
 _KEPT = 20_000
+# Snapshots nearer to each other than this show the same people in the same places: they count as one stretch.
+_STRETCH_NS = 10_000_000_000
+# With fewer an interval over stretches says nothing.
+_STRETCHES = 5
 
 
 class Score:
@@ -26,6 +32,8 @@ class Score:
         self.predictions = 0
         self.judged = 0
         self._errors = dict.fromkeys(self.graphs, 0.0)
+        # By stretch: how many snapshots, and each graph's sum of errors.
+        self._stretches: dict[int, NDArray[np.float64]] = {}
         self._truths = 0
         self._degraded = 0
         self._references: Counter[str] = Counter()
@@ -49,8 +57,11 @@ class Score:
         if truth is not None and all(graph in prediction.counts for graph in self.graphs):
             self.judged += 1
             self._truths += truth
-            for graph in self.graphs:
-                self._errors[graph] += abs(prediction.counts[graph] - truth)
+            errors = [abs(prediction.counts[graph] - truth) for graph in self.graphs]
+            for graph, error in zip(self.graphs, errors, strict=True):
+                self._errors[graph] += error
+            stretch = self._stretches.setdefault(prediction.capture_ns // _STRETCH_NS, np.zeros(4))
+            stretch += [1.0, *errors]
         return True
 
     def mae(self, graph: str) -> float | None:
@@ -66,13 +77,29 @@ class Score:
         mine, plain, alone = (self.mae(graph) for graph in self.graphs)
         if mine is None or plain is None or alone is None:
             return "No snapshot has been answered by all three graphs yet."
-        said = f"mean error {mine:.2f} synchronised, {plain:.2f} not synchronised, {alone:.2f} reference only"
-        if mine < min(plain, alone):
-            return f"Over {self.judged} snapshots synchronising helped: {said}."
-        other = "not synchronising" if plain <= alone else "the reference alone"
-        return (
-            f"Over {self.judged} snapshots synchronising did NOT help, {other} was at least as good: {said}."
+        said = (
+            f"Over {self.judged} snapshots: mean error {mine:.2f} synchronised, "
+            f"{plain:.2f} not synchronised, "
+            f"{alone:.2f} reference only."
         )
+        if len(self._stretches) < _STRETCHES:
+            return f"{said} Too short a run to say whether synchronising helped."
+        return (
+            f"{said} Synchronising, against not synchronising: {self._difference(1)}; "
+            f"against the reference alone: {self._difference(2)}."
+        )
+
+    def _difference(self, other: int) -> str:
+        """Error of the first graph minus that of another, its 95 % interval, and what follows from it."""
+        sums = np.stack(list(self._stretches.values()))
+        found = grouped_interval(sums[:, 1] - sums[:, 1 + other], sums[:, 0])
+        if found.high < 0:
+            follows = "better"
+        elif found.low > 0:
+            follows = "WORSE"
+        else:
+            follows = "no difference that this run can show"
+        return f"{follows} ({found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}])"
 
     def summary(self) -> dict[str, Any]:
         """Figures for `--json`; null where there is nothing to tell."""

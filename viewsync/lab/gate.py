@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from viewsync.lab.record import Answer, Run
-from viewsync.lab.statistics import Interval, mean_interval
+from viewsync.statistics import Interval, mean_interval
 
 MIN_OFFSET_S = 2.0
 # What each claim is about, by the name it is asked for with.

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from viewsync.lab.gate import METRICS, NOT_SYNCHRONISED, REFERENCE_ONLY
 from viewsync.lab.record import Run
-from viewsync.lab.statistics import Interval
 from viewsync.lab.summary import curve_differences, curve_of
 from viewsync.lab.sweep import Sweep, only
+from viewsync.statistics import Interval
 
 # Colours that the colour-blind tell apart (Okabe and Ito).
 _COLOURS = {NOT_SYNCHRONISED: "#d55e00", REFERENCE_ONLY: "#009e73"}

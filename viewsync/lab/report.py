@@ -13,9 +13,9 @@ from viewsync.lab import pictures
 from viewsync.lab.agreement import Check
 from viewsync.lab.gate import METRICS, MIN_OFFSET_S, Verdict
 from viewsync.lab.record import write_answers
-from viewsync.lab.statistics import Interval
 from viewsync.lab.summary import Row, curve_differences, differences, rows, write_points, write_rows
 from viewsync.lab.sweep import Settings, Sweep
+from viewsync.statistics import Interval
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1150px; margin: 2em auto; padding: 0 1em }

@@ -12,8 +12,8 @@ import numpy as np
 from viewsync.lab.curve import Point
 from viewsync.lab.gate import NOT_SYNCHRONISED, error_of, paired
 from viewsync.lab.record import Run
-from viewsync.lab.statistics import Interval, mean_interval
 from viewsync.lab.sweep import Sweep, only
+from viewsync.statistics import Interval, mean_interval
 
 
 @dataclass(frozen=True, slots=True)

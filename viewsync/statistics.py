@@ -1,5 +1,5 @@
-"""Means with 95 % intervals: bootstrap over whole crowds, because answers about one crowd are not
-independent. Pure and seeded.
+"""Means with 95 % intervals: bootstrap over whole crowds, or stretches of one, because answers about the same
+people are not independent. Pure and seeded.
 """
 
 from __future__ import annotations
@@ -39,14 +39,18 @@ def mean_interval(values: Sequence[float], crowds: Sequence[int], seed: int = 0)
     value, crowd = value[~np.isnan(value)], crowd[~np.isnan(value)]
     if not len(value):
         return Interval(np.nan, np.nan, np.nan, 0, 0)
-    sums, sizes = _by_crowd(value, crowd)
-    mean = float(value.mean())
+    return grouped_interval(*_by_crowd(value, crowd), seed)
+
+
+def grouped_interval(sums: NDArray[np.float64], sizes: NDArray[np.float64], seed: int = 0) -> Interval:
+    """The mean over all values, of which only each crowd's sum and number (C,) are known."""
+    mean, number = float(sums.sum() / sizes.sum()), round(float(sizes.sum()))
     if len(sums) < 2:
-        return Interval(mean, np.nan, np.nan, len(value), len(sums))
+        return Interval(mean, np.nan, np.nan, number, len(sums))
     drawn = np.random.default_rng(seed).integers(len(sums), size=(DRAWS, len(sums)))
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
-    return Interval(mean, float(low), float(high), len(value), len(sums))
+    return Interval(mean, float(low), float(high), number, len(sums))
 
 
 def _by_crowd(
