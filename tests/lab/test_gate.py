@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from viewsync.errors import BundleError
 from viewsync.lab.gate import Verdict, judge, parse_required
 from viewsync.lab.record import Answer, Cost, Key, Run
-from viewsync.lab.statistics import mean_interval
 from viewsync.lab.still import without_flow
+from viewsync.statistics import mean_interval
 
 CELLS = 64
 WALKED = 8  # cells that everybody goes between the late view's frame and the reference's
