@@ -13,7 +13,7 @@ _ADVICE: list[tuple[type[Exception], str]] = [
     (
         av.error.HTTPUnauthorizedError,
         "the camera wants a user name and password, or refuses these (401); "
-        "give them as rtsp://user:password@host/…",
+        "put user:password@ before the host in the address",
     ),
     (av.error.HTTPForbiddenError, "the camera forbids this user to see the stream (403); give it the right"),
     (
@@ -53,7 +53,7 @@ _ADVICE: list[tuple[type[Exception], str]] = [
     (av.error.DecoderNotFoundError, "the codec is not known; set the camera to H.264"),
     (
         av.error.InvalidDataError,
-        "what comes from there is no video this program can read; check the address",
+        "what comes from there is no video this program can read; check the address, or the file",
     ),
 ]
 _BY_NUMBER = {
@@ -77,9 +77,14 @@ _DEVICE_BY_NUMBER = {
 }
 
 
-def explain(address: str, error: Exception | None) -> str:
-    """One line for a source that failed, without its password. error None: the stream just ended."""
+def explain(address: str, error: Exception | None, listens: bool = False) -> str:
+    """One line for a source that failed, without its password. error None: the stream just ended.
+
+    listens: the camera had connected to us.
+    """
     where = redact(address)
+    if listens and (error is None or isinstance(error, (ConnectionResetError, BrokenPipeError))):
+        return f"{where}: the camera stopped pushing; start it again"
     if error is None:
         return f"{where}: the stream ended"
     if isinstance(error, SourceError):

@@ -153,7 +153,7 @@ class CameraSource(SourceThread):
     def _lost(self, error: Exception | None) -> None:
         self._counts.source_up.set(0)
         self._counts.source_reconnects.inc()
-        self._report(explain(self._opening.url, error), None if is_foreseen(error) else error)
+        self._report(explain(self._opening.url, error, self._listens), None if is_foreseen(error) else error)
 
     def _report(self, problem: str, unforeseen: Exception | None = None) -> None:
         """Log a problem when it is another one than before: a camera that stays away fills no log.

@@ -19,7 +19,8 @@ _RECONNECT_MS: Final = 200
 _SEND_BUFFER_BYTES: Final = 256 * 1024
 _BROKEN_HANDSHAKES: Final = 3
 _WATCHED: Final = (
-    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    zmq.EVENT_CONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_CONNECT_RETRIED
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -55,6 +56,7 @@ class HubSocket:
     ) -> None:
         self._secured = keys is not None
         self._broken_handshakes = 0  # in a row
+        self._somebody_listens = False  # at the last try
         self._socket = context.socket(zmq.DEALER)
         self._socket.linger = 0
         # Nothing is queued for a hub that is not there: when it comes back only fresh messages flow.
@@ -114,11 +116,18 @@ class HubSocket:
 
     def _change(self, event: int) -> Change | None:
         match event:
+            case zmq.EVENT_CONNECTED:
+                self._somebody_listens = True
+                return None
             case zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._broken_handshakes = 0
                 return Change("up")
             case zmq.EVENT_DISCONNECTED:
                 return Change("down", "the hub closed the connection; check that it runs")
+            case zmq.EVENT_CONNECT_RETRIED if self._somebody_listens:
+                # Tried anew after a handshake that failed: what that means is told when it goes on.
+                self._somebody_listens = False
+                return None
             case zmq.EVENT_CONNECT_RETRIED:
                 return Change("absent", "nobody listens there; check the address, and that the hub runs")
             case zmq.EVENT_HANDSHAKE_FAILED_AUTH:

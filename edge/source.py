@@ -95,7 +95,8 @@ def _check_host(url: str) -> None:
     if not well:
         raise ConfigError(
             f"source.url: {redact(url)} has no host, or no port from 1 to 65535; give "
-            "rtsp://user:password@host:554/path, with %40 for @, %2F for / and %3A for : in the password"
+            "rtsp://host:554/path; before the host may stand user:password@, with %40 for @, %2F for / and "
+            "%3A for : in the password"
         )
 
 

@@ -142,7 +142,8 @@ def policy_of(config: HubConfig, bundle: Bundle) -> Policy:
     gates, references = config.gates, bundle.manifest.references
     if config.reference.policy == "fixed" and config.reference.view not in references:
         raise ConfigError(
-            f"reference.view is {config.reference.view}; with policy fixed give {', '.join(references)}"
+            f"reference.view is {config.reference.view}; give {', '.join(references)}, "
+            "or let reference.policy be median or freshest"
         )
     trained_s = bundle.manifest.offset.trained_s
     max_offset_s = gates.max_offset_s or trained_s

@@ -5,6 +5,8 @@
         for message in hub:
             print(message)  # Prediction or Status
 
+For a hub with keys, `Subscriber(address, load_client_keys(own_secret, hub_pub))` (`viewsync.keys`).
+
 Every prediction is delivered unless the hub's or this side's queue overflows; `lost` counts those that were
 not. The connection is made again by itself when the hub restarts.
 """
@@ -49,13 +51,15 @@ class Subscriber(Closing):
     says whether the hub has been reached, as of the last `receive`.
     """
 
-    def __init__(self, endpoint: str, keys: ClientKeys | None = None, newest_only: bool = False) -> None:
+    def __init__(self, endpoint: str, keys: ClientKeys | None = None, *, newest_only: bool = False) -> None:
         """Start listening; the hub need not be there yet.
 
         endpoint: such as tcp://127.0.0.1:5556. keys: for a hub that demands CURVE (`viewsync.keys`).
         newest_only: what waits is skipped (and counted as `skipped`) except for the newest. Raises
         UserError for an unusable endpoint.
         """
+        if keys is not None and not isinstance(keys, ClientKeys):
+            raise UserError("Subscriber: keys are what viewsync.keys.load_client_keys makes of two files")
         if endpoint.startswith("tcp:") and not port_of(endpoint):
             raise UserError(_bad_endpoint(endpoint, "it has no port from 1 to 65535"))
         self.endpoint = endpoint

@@ -6,20 +6,19 @@ literal `${`). Whatever is wrong ends in a `ConfigError` of one line that names 
 flag), the key, and the nearest valid name.
 """
 
-import difflib
 import logging
 import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
 import yaml
 
+from viewsync.config_errors import describe, kind_of, nearest, takes_only_numbers
 from viewsync.errors import ConfigError
-from viewsync.redact import redact
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +36,27 @@ class Section(pydantic.BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
     )
 
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, values: Any) -> Any:
+        # YAML makes true of yes and on, and pydantic makes 1 of true.
+        if isinstance(values, Mapping):
+            for name, value in values.items():
+                field = cls.model_fields.get(str(name))
+                if isinstance(value, bool) and field is not None and takes_only_numbers(field.annotation):
+                    raise ValueError(f"{name} is {str(value).lower()}; give a number")
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A command's flag that sets a key; value None: not given. name: such as --bundle;
+    what follows a comma is an example, for where it is missing."""
+
+    name: str
+    key: str
+    value: str | None
+
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
@@ -46,9 +66,11 @@ def load_config(
     path: Path | None,
     overrides: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
+    flags: Sequence[Flag] = (),
 ) -> Model:
     """The configuration as `model`, from an optional file, the environment and `key.path=value` overrides.
 
+    flags: a command's own, which win over file and environment and lose to overrides.
     environ: usually `os.environ`; None means no environment. A key may step into a list by index
     (`cameras.0.url`). Raises ConfigError.
     """
@@ -61,6 +83,11 @@ def load_config(
             origins[_assign(values, key, _scalar(text), f"environment variable {name}")] = (
                 f"environment variable {name}"
             )
+    for flag in flags:
+        if flag.value is not None:
+            key = tuple(flag.key.split("."))
+            where = flag.name.partition(",")[0]
+            origins[_assign(values, key, _scalar(flag.value), where)] = where
     for override in overrides:
         dotted, equals, text = override.partition("=")
         if not equals or not dotted.strip():
@@ -70,7 +97,8 @@ def load_config(
     try:
         return model.model_validate(values)
     except pydantic.ValidationError as error:
-        raise ConfigError(_describe(model, error, values, origins, path)) from None
+        hints = {tuple(flag.key.split(".")): flag.name for flag in flags}
+        raise ConfigError(describe(model, error, origins, path, hints)) from None
 
 
 def read_yaml(path: Path, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -91,7 +119,7 @@ def read_yaml(path: Path, environ: Mapping[str, str] | None = None) -> dict[str,
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected 'key: value' lines at the top level, found {_kind(values)}")
+        raise ConfigError(f"{path}: expected 'key: value' lines at the top level, found {kind_of(values)}")
     expanded = _expand(values, {} if environ is None else environ, str(path), ())
     return typing.cast(dict[str, Any], expanded)
 
@@ -160,7 +188,7 @@ def _key_of_variable(model: type[pydantic.BaseModel], name: str) -> _Key | None:
         return key
     # Other variables share the prefix (VIEWSYNC_DATA; those an orchestrator makes up): only a near
     # miss counts.
-    near = _nearest(key[0], list(model.model_fields), cutoff=0.8)
+    near = nearest(key[0], list(model.model_fields), cutoff=0.8)
     if near:
         _log.warning(
             "environment variable %s is not a setting and is ignored; did you mean %s%s?",
@@ -196,84 +224,3 @@ def _assign(values: dict[str, Any], key: _Key, value: Any, where: str) -> _Key:
             container[place] = inner
         container = inner
     return tuple(actual)
-
-
-def _describe(
-    model: type[pydantic.BaseModel],
-    error: pydantic.ValidationError,
-    values: dict[str, Any],
-    origins: Mapping[_Key, str],
-    path: Path | None,
-) -> str:
-    """All problems on one line; unknown keys first, because they often cause the missing ones."""
-    problems = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
-    lines = []
-    for problem in problems[:4]:
-        loc = tuple(str(part) for part in problem["loc"])
-        origin = next((text for key, text in origins.items() if loc[: len(key)] == key or key == loc), None)
-        where = origin or (str(path) if path else "configuration")
-        dotted = ".".join(loc)
-        if problem["type"] == "extra_forbidden":
-            valid = _valid_names(model, problem["loc"][:-1])
-            near = _nearest(loc[-1], valid)
-            hint = f"did you mean {near!r}?" if near else f"valid here: {', '.join(valid)}"
-            lines.append(f"{where}: unknown key {dotted!r}; {hint}")
-        elif problem["type"] == "missing":
-            lines.append(f"{where}: {dotted!r} is missing; add it")
-        elif problem["type"] == "model_type":
-            valid = _valid_names(model, problem["loc"])
-            below = f"keys below it ({', '.join(valid)})"
-            lines.append(f"{where}: {dotted!r} has {below}, got {_shown(problem['input'])}")
-        else:
-            message = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-            got = (
-                ""
-                if problem["type"] in ("value_error", "assertion_error")
-                else f" (got {_shown(problem['input'])})"
-            )
-            lines.append(f"{where}: {dotted + ': ' if dotted else ''}{message}{got}")
-    if len(problems) > 4:
-        lines.append(f"and {len(problems) - 4} more")
-    return redact("; ".join(" ".join(line.split()) for line in lines))
-
-
-def _valid_names(annotation: Any, loc: Sequence[int | str]) -> list[str]:
-    """Field names of the model at `loc`, walking through optional, union, mapping and list types."""
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-        if not loc:
-            return sorted(field.alias or name for name, field in annotation.model_fields.items())
-        for name, field in annotation.model_fields.items():
-            if loc[0] in (name, field.alias):
-                return _valid_names(field.annotation, loc[1:])
-        # A union's error names the member it tried: step over that part.
-        return _valid_names(annotation, loc[1:]) if loc[0] == annotation.__name__ else []
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        return _valid_names(arguments[0], loc)
-    if origin in (typing.Union, types.UnionType):
-        found: list[str] = []
-        for member in arguments:
-            found += _valid_names(member, loc) or (_valid_names(member, loc[1:]) if loc else [])
-        return sorted(set(found))
-    if not arguments or not loc:
-        return []
-    return _valid_names(arguments[1] if _is_mapping(origin) else arguments[0], loc[1:])
-
-
-def _is_mapping(origin: Any) -> bool:
-    return isinstance(origin, type) and issubclass(origin, Mapping)
-
-
-def _nearest(name: str, valid: Sequence[str], cutoff: float = 0.5) -> str | None:
-    return next(iter(difflib.get_close_matches(name, valid, n=1, cutoff=cutoff)), None)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, (dict, list)):
-        return _kind(value)
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _kind(value: Any) -> str:
-    return {"dict": "a mapping", "list": "a list", "str": "a text"}.get(type(value).__name__, repr(value))

@@ -138,7 +138,7 @@ def test_quick_ones_as_printed(reader: Reader) -> None:
 
 
 def test_ones_own_cameras_as_the_readme_has_it(reader: Reader, ports: tuple[str, str]) -> None:
-    reader.run(reader.read("README.md", "keys", "make"), plaza="tiny")
+    reader.run(reader.read("README.md", "keys", "make"), **{"my-scene": "tiny"})
     (reader.folder / "film").mkdir()
     for number in range(20):
         picture = np.full((144, 192, 3), 5 * number, np.uint8)

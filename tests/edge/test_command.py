@@ -25,8 +25,11 @@ def _command(*arguments: str) -> list[str]:
     ("arguments", "said"),
     [
         (["--set", "source.ulr=x"], "did you mean 'url'"),
-        (["FILM", "--view", "south", "--bundle", "BUNDLE", "--rate", "50"], "rate_hz"),
-        (["FILM", "--view", "south", "--bundle", "BUNDLE", "--rate", "0.1"], "rate_hz"),
+        (
+            ["FILM", "--view", "south", "--bundle", "BUNDLE", "--rate", "50"],
+            "--rate: Input should be less than or equal to 30",
+        ),
+        (["FILM", "--view", "south", "--bundle", "BUNDLE", "--rate", "0.1"], "--rate: "),
         (["FILM", "--view", "sooth", "--bundle", "BUNDLE"], "no view 'sooth'"),
         (["FILM", "--view", "south", "--bundle", "BUNDLE", "--hub", "tcp://10.0.0.1:5555"], "no keys"),
         (["ftp://a:secret@b/c", "--view", "south", "--bundle", "BUNDLE"], "no known kind"),

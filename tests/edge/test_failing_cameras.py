@@ -152,6 +152,7 @@ def test_a_camera_that_pushes_is_taken_again_and_again(
         finally:
             pusher.close()
         eventually(lambda turn=turn: value("source_reconnects_total") == turn)
+        eventually(lambda: "the camera stopped pushing" in caplog.text)
         # Pushed by FFmpeg: sender reports from the first frame on, and the pusher's clock is ours.
         pushed = frames[had:]
         assert {frame.clock for frame in pushed} == {"rtcp"}

@@ -193,3 +193,22 @@ def test_subscribe_says_that_no_hub_is_there(tmp_path: Path) -> None:
     waited = subprocess.run(listen, timeout=120, capture_output=True, text=True)
     assert (waited.returncode, waited.stdout) == (0, "")
     assert waited.stderr.count("no hub there; check the address, and that the hub runs") == 1
+
+
+def test_subscribe_says_that_the_hub_went_away_and_is_back(
+    start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    hub = start()
+    listen = [sys.executable, "-m", "viewsync", "subscribe", f"ipc://{tmp_path}/predictions"]
+    subscriber = subprocess.Popen(listen, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert subscriber.stdout is not None and subscriber.stderr is not None
+        assert "no answer" in subscriber.stdout.readline()
+        hub.kill()
+        assert "the hub went away; waiting for it" in subscriber.stderr.readline()
+        start()
+        assert "the hub is back" in subscriber.stderr.readline()
+    finally:
+        subscriber.terminate()
+        subscriber.communicate(timeout=60)
+    assert subscriber.returncode == 0

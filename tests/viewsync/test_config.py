@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, field_validator
 
-from viewsync.config import Section, load_config
+from viewsync.config import Flag, Section, load_config
 from viewsync.errors import ConfigError
 
 
@@ -115,6 +115,9 @@ def test_variables_expand_in_strings_only_after_parsing(write) -> None:
         ("cameras: [{url: a, rate_hz: .nan}]", ["cameras.0.rate_hz", "finite"]),
         ("name: root", ["name: root is taken; choose another name"]),
         ("output: [1]", ["output", "a list"]),
+        ("output: {port: yes}", ["output", "port is true; give a number"]),
+        ("views: north", ["views", "give a list, such as [one, two] (got 'north')"]),
+        ("name: no", ["name", "need quotes around them (got False)"]),
         ("output: tcp://here:1", ["'output' has keys below it (", "port", "got 'tcp://here:1'"]),
         ("name: a\nname: b", ["program.yaml:2:1", "'name' appears twice"]),
         ("name: [a", ["program.yaml:1", "not valid YAML"]),
@@ -133,7 +136,11 @@ def test_a_mistake_elsewhere_names_its_place(write, tmp_path: Path) -> None:
     path = write("cameras: [{url: a}]")
     unknown = refusal(path, "output.prot=1")
     assert unknown.startswith("--set output.prot: unknown key 'output.prot'; did you mean 'port'")
-    assert refusal(path, "output.port=x").startswith("--set output.port: output.port")
+    assert refusal(path, "output.port=x") == "--set output.port: give a whole number (got 'x')"
+    with pytest.raises(ConfigError, match=r"^--port: give a whole number"):
+        load_config(Program, path, flags=[Flag("--port", "output.port", "x")])
+    with pytest.raises(ConfigError, match=r"'cameras\.0\.url' is missing; give --camera$"):
+        load_config(Program, write("cameras: [{}]"), flags=[Flag("--camera", "cameras.0.url", None)])
     variable = refusal(path, environ={"VIEWSYNC_OUTPUT__PROT": "1"})
     assert variable.startswith("environment variable VIEWSYNC_OUTPUT__PROT")
     assert "expected key.path=value" in refusal(path, "output.port")

@@ -50,27 +50,26 @@ def command(
     from edge.agent import run
     from edge.config import EdgeConfig
     from viewsync.cli.stop import stopping
-    from viewsync.config import load_config
+    from viewsync.config import Flag, load_config
 
-    flags = {
-        "source.url": source,
-        "source.listen": "true" if listen else None,
-        "source.loop": "true" if loop else None,
-        "view": view,
-        "hub.endpoint": hub,
-        "bundle": bundle,
-        "rate_hz": rate,
-        "site": site,
-        "health.port": health_port,
-    }
-    given = [f"{key}={value}" for key, value in flags.items() if value is not None]
+    flags = [
+        Flag("SOURCE, such as rtsp://10.0.0.5/stream1", "source.url", source),
+        Flag("--listen", "source.listen", "true" if listen else None),
+        Flag("--loop", "source.loop", "true" if loop else None),
+        Flag("--view", "view", view),
+        Flag("--hub", "hub.endpoint", hub),
+        Flag("--bundle", "bundle", bundle),
+        Flag("--rate", "rate_hz", rate),
+        Flag("--site", "site", site),
+        Flag("--health-port", "health.port", health_port),
+    ]
     if keys is not None:
         # The key's name is the view's, unless it was made under another: then --set security.keys=FILE.
         name = view
         if name is None:
-            name = load_config(EdgeConfig, config, (*given, *overrides), os.environ).view
-        given += [
-            f"security.keys={Path(keys) / f'agent-{name}.key'}",
-            f"security.hub_key={Path(keys) / 'hub.pub'}",
+            name = load_config(EdgeConfig, config, overrides, os.environ, flags).view
+        flags += [
+            Flag("--keys", "security.keys", str(Path(keys) / f"agent-{name}.key")),
+            Flag("--keys", "security.hub_key", str(Path(keys) / "hub.pub")),
         ]
-    run(load_config(EdgeConfig, config, (*given, *overrides), os.environ), stopping())
+    run(load_config(EdgeConfig, config, overrides, os.environ, flags), stopping())

@@ -46,24 +46,22 @@ def command(
     from hub.config import HubConfig
     from hub.server import run
     from viewsync.cli.stop import stopping
-    from viewsync.config import load_config
+    from viewsync.config import Flag, load_config
     from viewsync.keys import ALLOW
 
-    flags = {
-        "bundle": bundle,
-        "site": site,
-        "bind": bind,
-        "outputs.bind": outputs,
-        "security.keys": keys and str(Path(keys) / "hub.key"),
-        "security.allow": keys and str(Path(keys) / ALLOW),
-        "model.graph": graph,
-        "model.compare": f"[{', '.join(compare)}]" if compare else None,
-        "model.provider": provider,
-        "health.port": health_port,
-    }
-    if reference in ("median", "freshest"):
-        flags["reference.policy"] = reference
-    elif reference is not None:
-        flags |= {"reference.policy": "fixed", "reference.view": reference}
-    given = [f"{key}={value}" for key, value in flags.items() if value is not None]
-    run(load_config(HubConfig, config, (*given, *overrides), os.environ), stopping())
+    by_rule = reference in ("median", "freshest")
+    flags = [
+        Flag("--bundle", "bundle", bundle),
+        Flag("--site", "site", site),
+        Flag("--bind", "bind", bind),
+        Flag("--outputs", "outputs.bind", outputs),
+        Flag("--keys", "security.keys", keys and str(Path(keys) / "hub.key")),
+        Flag("--keys", "security.allow", keys and str(Path(keys) / ALLOW)),
+        Flag("--graph", "model.graph", graph),
+        Flag("--compare", "model.compare", f"[{', '.join(compare)}]" if compare else None),
+        Flag("--provider", "model.provider", provider),
+        Flag("--reference", "reference.policy", reference if by_rule else reference and "fixed"),
+        Flag("--reference", "reference.view", None if by_rule else reference),
+        Flag("--health-port", "health.port", health_port),
+    ]
+    run(load_config(HubConfig, config, overrides, os.environ, flags), stopping())

@@ -56,6 +56,7 @@ def command(
     stop = stopping()
     deadline = None if seconds is None else time.monotonic() + seconds
     printed = 0
+    gone = reached = False
     told_after = time.monotonic() + _PATIENCE_S
     with Subscriber(endpoint, keys) as hub:
         while not stop.is_set():
@@ -68,7 +69,12 @@ def command(
                 _log.warning("%s: skipped a message: %s", endpoint, error)
                 continue
             if hub.connected:
-                told_after = math.inf
+                if gone:
+                    _log.warning("%s: the hub is back", endpoint)
+                told_after, gone, reached = math.inf, False, True
+            elif reached and not gone:
+                _log.warning("%s: the hub went away; waiting for it", endpoint)
+                gone = True
             elif time.monotonic() > told_after:
                 told_after = math.inf
                 _log.warning("%s: no hub there; check the address, and that the hub runs; waiting", endpoint)
