@@ -28,7 +28,7 @@ demo: $(VENV)/.demo-ready
 	@exec $(PY) -m viewsync demo $(ARGS)
 
 test: lint
-	@exec $(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	@exec $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.test-ready
 	@$(PY) -m ruff check --quiet .
