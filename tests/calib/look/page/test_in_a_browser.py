@@ -87,6 +87,7 @@ def test_a_mark_is_dragged_and_the_residual_follows(window, served, plaza, marke
     drain = next(p for p in window.state()["points"] if p["name"] == "drain")
     assert drain["errors"]["north"] == pytest.approx(12, abs=1) and drain["errors"]["east"] < 0.1
     window.page.click("#tab-checks")
+    window.settle()
     assert "worst: drain" in window.page.inner_text("#panel")
     window.press("Control+z")
     drain = next(p for p in window.state()["points"] if p["name"] == "drain")
