@@ -39,8 +39,19 @@ def test_the_same_run_agrees_and_every_difference_is_named() -> None:
     assert off(run(shift_s=1.0)) == {"age p50, s"}
     assert off(run(count=20.0 + 2 * COUNT)) == {"count apart on them"}
     assert off(run(sent=20_000)) == {"bytes/s"}
-    assert off(run(every_s=2.0)) == {"answers/s"}
-    assert "same frames" in off(run(every_s=4.0))
+    assert off(run(every_s=2.0)) == {"answers/s", "same frames"}
+
+
+def test_what_chance_in_links_makes_is_no_difference() -> None:
+    slow, slower = run(every_s=2.0), run(every_s=4.0)
+
+    def off_beside(live: Run) -> set[str]:
+        checks = agreement([live], [run()], {run().key: [run(), slow]})
+        return {check.name for check in checks if not check.holds}
+
+    assert off_beside(slow) == set()
+    assert off_beside(slower) == {"answers/s", "same frames"}
+    assert off_beside(run(every_s=0.5)) == {"answers/s"}
 
 
 def test_a_live_run_without_answers_agrees_with_nothing() -> None:

@@ -169,12 +169,13 @@ def sweep(
     checks = []
     if live and not stop.is_set():
         from viewsync.lab.agreement import agreement
+        from viewsync.lab.chance import redrawn
         from viewsync.lab.live import run as run_live
         from viewsync.lab.record import write_answers
 
         lived = run_live(settings, settings.bundles[0], out, stop)
         write_answers(out / "answers-live.csv", lived, found.views)
-        checks = agreement(lived, found.runs)
+        checks = agreement(lived, found.runs, redrawn(settings, stop.is_set))
     page = report.write(out, found, settings, verdicts, how, checks)
     for name, verdict in verdicts.items():
         for line in verdict.lines(gated=required is not None):

@@ -170,13 +170,13 @@ def _live(checks: Sequence[Check]) -> Iterable[str]:
     if not checks:
         return
     yield "<h2>Live against virtual time</h2>"
-    head = ["profile", "policy", "method", "figure", "live", "virtual", "± at most", "agrees"]
+    head = ["profile", "policy", "method", "figure", "live", "virtual", "from", "to", "agrees"]
     yield _grid(
         head,
         [
             [
                 *(one.profile, one.policy, one.method, one.name),
-                *(f"{number:.3g}" for number in (one.live, one.virtual, one.bound)),
+                *(f"{number:.3g}" for number in (one.live, one.virtual, one.low, one.high)),
                 "yes" if one.holds else "NO",
             ]
             for one in checks
