@@ -34,6 +34,12 @@ def rotations(vectors: Floats) -> Floats:
     return result
 
 
+def degrees_between(first: Floats, second: Floats) -> float:
+    """Angle, in degrees from 0 to 180, of the turn that takes one rotation (3, 3) to the other."""
+    cosine = (np.trace(first @ second.T) - 1) / 2
+    return float(np.rad2deg(np.arccos(np.clip(cosine, -1, 1))))
+
+
 def left_jacobians(vectors: Floats) -> Floats:
     """Rotation vectors (N, 3) -> (N, 3, 3) J with exp(w + δ) ≈ exp(J δ) exp(w). Barfoot, State Estimation for
     Robotics, eq. 7.77.

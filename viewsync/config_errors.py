@@ -40,7 +40,7 @@ def describe(
     lines = []
     for problem in problems[:4]:
         loc = tuple(str(part) for part in problem["loc"])
-        origin = next((text for key, text in origins.items() if loc[: len(key)] == key or key == loc), None)
+        origin = next((text for key, text in origins.items() if loc[: len(key)] == key), None)
         where, dotted = origin or (str(path) if path else "configuration"), ".".join(loc)
         # A flag or variable is its own place; only of one that holds several keys must the key be told.
         names_it = origin is not None and origins.get(loc) == origin

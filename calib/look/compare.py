@@ -10,6 +10,7 @@ import numpy as np
 
 from calib.camera import Camera
 from calib.errors import CalibError
+from calib.projection import degrees_between
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,6 @@ def compare(ours: Mapping[str, Camera], theirs: Mapping[str, Camera]) -> Compari
     for first, second in itertools.combinations(names, 2):
         turn, place = _relative(ours[first], ours[second])
         other_turn, other_place = _relative(theirs[first], theirs[second])
-        cosine = (np.trace(turn @ other_turn.T) - 1) / 2
         apart = float(np.linalg.norm(other_place))
         if apart > 0:
             scales.append(float(np.linalg.norm(place)) / apart)
@@ -80,7 +80,7 @@ def compare(ours: Mapping[str, Camera], theirs: Mapping[str, Camera]) -> Compari
             PairDifference(
                 first,
                 second,
-                float(np.rad2deg(np.arccos(np.clip(cosine, -1, 1)))),
+                degrees_between(turn, other_turn),
                 float(np.linalg.norm(place - other_place)),
                 apart,
             )

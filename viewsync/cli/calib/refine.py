@@ -187,11 +187,9 @@ def _joined(refined: Refined) -> Residuals:
 def _moved(before: Any, after: Any) -> tuple[float, float]:
     import numpy as np
 
-    cosine = (np.trace(after.R @ before.R.T) - 1) / 2
-    return (
-        float(np.linalg.norm(after.centre - before.centre)),
-        float(np.rad2deg(np.arccos(np.clip(cosine, -1, 1)))),
-    )
+    from calib.projection import degrees_between
+
+    return float(np.linalg.norm(after.centre - before.centre)), degrees_between(after.R, before.R)
 
 
 def _facts(refined: Refined, notes: list[str], before: Any, out: Path | None) -> dict[str, Any]:
