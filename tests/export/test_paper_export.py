@@ -24,7 +24,7 @@ from viewsync.nets.flow import FlowNet
 from viewsync.nets.model import UNKNOWN_OFFSET_S, CountingModel, ModelConfig
 from viewsync.ort import open_session
 from viewsync.training.evaluate import BundleRunner, evaluate
-from viewsync.training.objective import fundamentals, tensors
+from viewsync.training.objective import fundamentals, pictures, tensors
 from viewsync.training.snapshots import Sampling, SnapshotSet, scene_grids
 from viewsync.wire import FeatureMessage, OffsetEstimate, Tensor
 
@@ -82,7 +82,8 @@ def test_every_graph_says_what_torch_says_end_to_end(
 
 def test_flow_comes_with_the_density(bundle: Bundle, model: CountingModel, shots: SnapshotSet) -> None:
     scene, shot = bundle.scene, shots.draw(1, 0)
-    images, grids, present, offset = tensors([shot], torch.from_numpy(scene_grids(scene, 96, 72)))
+    images = pictures([shot.images])
+    grids, present, offset = tensors([shot], torch.from_numpy(scene_grids(scene, 96, 72)))
     runner = BundleRunner(bundle, threads=1)
     with torch.inference_mode():
         features = model.encode(images)
@@ -157,7 +158,11 @@ def test_a_hub_runs_cls_epi_behind_its_reference_and_refuses_anything_else(
     assert outputs.slots == VIEWS and set(outputs.counts) == {"cls-epi", "cls-cor", "reference-only"}
     with torch.inference_mode():
         lines = fundamentals(model, [shot], bundle.scene)
-        answer = model(*tensors([shot], torch.from_numpy(scene_grids(bundle.scene, 96, 72))), lines)
+        answer = model(
+            pictures([shot.images]),
+            *tensors([shot], torch.from_numpy(scene_grids(bundle.scene, 96, 72))),
+            lines,
+        )
     # From frames to the hub's density against torch; features of two roundings may differ by a level.
     np.testing.assert_allclose(outputs.density, answer.density["cls-epi"][0].numpy(), rtol=0, atol=1e-3)
     assert hub.objection(VIEWS) == ""

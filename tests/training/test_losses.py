@@ -72,6 +72,25 @@ def test_partner_rows_say_who_has_a_partner_where_and_who_has_none() -> None:
             assert rows.matched[pair, k] == (-1.0 if int(rows.row[pair, k]) in taken else 0.0)
 
 
+def test_whoever_has_left_teaches_nobody_and_spoils_no_gradient() -> None:
+    xy, seen = crowd()
+    xy[1, 0], seen[1, 0] = np.nan, False
+    shot = snapshot(xy, seen)
+    rows = partner_rows([shot], GRID, np.random.default_rng(0), rows=12)
+    assert np.isfinite(rows.place).all()
+    assert rows.matched[0, list(rows.row[0]).index(row_of(xy[0, 0]))] == 0.0
+    torch.manual_seed(0)
+    synchroniser = ColumnSynchroniser(channels=2, heights=2)
+    descriptor = torch.randn(1, 2, 8, CELLS, requires_grad=True)
+    described = Described(descriptor, torch.zeros(1, 2, CELLS), torch.ones(1, 2, CELLS))
+    told = torch.tensor([[0.0, 2.0]])
+    loss, _ = partner_loss(
+        synchroniser, described, rows, told, torch.ones(1, 2), (GRID.rows, GRID.columns), GRID.cell_m
+    )
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert descriptor.grad is not None and torch.isfinite(descriptor.grad).all()
+
+
 def test_absent_views_teach_nothing() -> None:
     xy, seen = crowd()
     both = [snapshot(xy, seen), snapshot(xy, seen, present=(1.0, 0.0))]

@@ -129,9 +129,9 @@ def test_flow_is_learned_from_synchronised_frames(
     model = CountingModel(config.model(scene)).train()
     shots = SnapshotSet(scene, crowds_together, range(2), config.sampling(tuple(scene.cameras)))
     batch = [shots.draw(0, k) for k in range(2)]
-    images, grids, present, offset = tensors(batch, torch.from_numpy(scene_grids(scene, 96, 72)))
+    grids, present, offset = tensors(batch, torch.from_numpy(scene_grids(scene, 96, 72)))
     with torch.no_grad():
-        features, together = encode_with_synchronous(model, images, batch)
+        features, together = encode_with_synchronous(model, batch, True)
     assert together is not None and (offset[:, 1:].abs() > 0.5).all()
     flow = [p for name, p in model.named_parameters() if name.startswith(("before.", "after."))]
     optimiser = torch.optim.Adam(flow, 3e-4)

@@ -22,9 +22,9 @@ from viewsync.sim.scenes import load
 from viewsync.training import train as training
 from viewsync.training.checkpoint import load_model, load_state, save_checkpoint
 from viewsync.training.config import TrainConfig
-from viewsync.training.objective import single_frames
+from viewsync.training.objective import encode, single_frames
 from viewsync.training.snapshots import SnapshotSet
-from viewsync.training.train import Progress, train
+from viewsync.training.train import Progress, levels_of, train
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -107,6 +107,35 @@ def test_the_steps_of_a_killed_run_are_not_logged_twice(
         file.write("6" + "," * 19 + "\n")  # logged, but the machine stopped before it was saved
     run(tiny_run, tmp_path)
     assert (tmp_path / "log.csv").read_text() == (uninterrupted[0] / "log.csv").read_text()
+
+
+def test_a_frozen_encoder_stays_as_it_was_and_looks_at_every_frame_once(
+    tiny_run: TrainConfig, uninterrupted: tuple[Path, list[Progress]], tmp_path: Path, small_scene: Path
+) -> None:
+    start = uninterrupted[0] / "best"
+    changes = {"encoder": "frozen", "start_from": start, "first_stage": 0.0, "seed": 3}
+    config = tiny_run.model_copy(update=changes)
+    whole = run(config, tmp_path / "whole")
+    assert set(whole[0].losses) >= {"column.density", "visible", "partner"}
+    assert not {"marks", "sparsity"} & set(whole[0].losses)  # they would teach the encoder alone
+    before, after = (load_model(folder) for folder in (start, tmp_path / "whole/last"))
+    kept, moved = before.encoder.state_dict(), after.encoder.state_dict()
+    assert all(torch.equal(kept[name], moved[name]) for name in kept)
+    assert not torch.equal(before.ground.reduce[0].weight, after.ground.reduce[0].weight)
+    assert run(config, tmp_path / "halves", 4) + run(config, tmp_path / "halves") == whole
+    # What is kept of a frame is what the agent would send of it.
+    shots = SnapshotSet(load(str(small_scene)).scene, config.data, range(2))
+    plain = shots.draw(0, 0)
+    shots.encode_once(lambda images: levels_of(before, images))
+    drawn = shots.draw(0, 0)
+    assert drawn.images.size == 0 and (drawn.xy == plain.xy).all()
+    with torch.inference_mode():
+        assert torch.equal(encode(before, [drawn]), encode(before, [plain]))
+
+
+def test_only_a_run_that_starts_from_something_can_freeze_it(tiny_run: TrainConfig) -> None:
+    with pytest.raises(ValueError, match="a frozen encoder is one that start_from has"):
+        TrainConfig(**{**tiny_run.model_dump(), "encoder": "frozen"})
 
 
 def test_another_configuration_does_not_go_on_with_a_checkpoint(

@@ -65,6 +65,10 @@ class TrainConfig(Section):
     validate_every: int = Field(250, gt=0, description="steps between validations and checkpoints")
     validation_snapshots: int = Field(60, gt=0)
     start_from: Path | None = Field(None, description="checkpoint whose weights to start from")
+    encoder: Literal["trained", "frozen"] = Field(
+        "trained",
+        description="`frozen`: as in start_from; the features of every frame are computed once, at the start",
+    )
     threads: int = Field(2, gt=0, description="CPU threads for torch; one more thread draws snapshots")
     seed: int = Field(0, ge=0)
 
@@ -95,6 +99,8 @@ class TrainConfig(Section):
             )
         if self.gamma is not None and self.flow_loss == "none":
             raise ValueError("gamma is the weight of a flow_loss; set flow_loss to warp or similarity")
+        if self.encoder == "frozen" and (self.start_from is None or self.no_answers):
+            raise ValueError("a frozen encoder is one that start_from has, under answers: lower first_stage")
         return self
 
     @model_validator(mode="after")

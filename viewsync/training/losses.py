@@ -111,10 +111,9 @@ def partner_rows(
                 taken = grid.cell_of(shot.xy[first, here]).reshape(-1, 2)
                 occupied = np.isin(row[len(people) :], taken[:, 0] * grid.columns + taken[:, 1])
                 keep = np.concatenate([np.ones(len(people)), ~occupied])
-                place = np.concatenate([shot.xy[second, people], np.zeros((empty, 2))]) - (
-                    grid.origin_x_m,
-                    grid.origin_y_m,
-                )
+                # Whoever is not about at the second instant has no place: NaN, which must not reach a loss.
+                there = np.where(matched[:, None], shot.xy[second, people], 0.0)
+                place = np.concatenate([there, np.zeros((empty, 2))]) - (grid.origin_x_m, grid.origin_y_m)
                 flag = np.concatenate([matched, np.zeros(empty)])
                 flag[keep == 0] = -1.0  # an empty-ground row that hit somebody: no lesson
                 out.append(

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from calib.scene import Scene
@@ -46,9 +47,9 @@ def batch_losses(
     if config.reference_alone and not model.config.views:
         batch = [frame for shot in batch for frame in single_frames(shot)]
     ground = scene.ground
-    images, geometry, present, offset = tensors(batch, grids)
+    geometry, present, offset = tensors(batch, grids)
     second_stage = step >= config.first_stage * config.steps
-    features, together = encode_with_synchronous(model, images, batch if second_stage else ())
+    features, together = encode_with_synchronous(model, batch, second_stage)
     methods = model.config.methods if second_stage else ()
     lines = fundamentals(model, batch, scene)
     answer = model.fuse(features, geometry, present, offset, methods, lines)
@@ -72,10 +73,11 @@ def batch_losses(
     there = present.bool()
     cameras = [camera.undistorted() for camera in scene.cameras.values()]
     shape = (answer.marks.shape[-2], answer.marks.shape[-1])
-    marks = torch.from_numpy(np.stack([mark_maps(s, cameras, shape, STRIDE) for s in batch]))
-    losses["marks"] = 0.1 * mark_loss(answer.marks[there], marks[there])
     losses["visible"] = 0.5 * density_loss(answer.visible[there], seen[there])
-    if second_stage:
+    if config.encoder == "trained":
+        marks = torch.from_numpy(np.stack([mark_maps(s, cameras, shape, STRIDE) for s in batch]))
+        losses["marks"] = 0.1 * mark_loss(answer.marks[there], marks[there])
+    if second_stage and config.encoder == "trained":
         losses["sparsity"] = config.sparsity * answer.features.mean()
     if answer.described is not None and model.column is not None:
         coarse = ground.coarser(2)
@@ -89,30 +91,48 @@ def batch_losses(
     return losses
 
 
-def tensors(batch: Sequence[Snapshot], grids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """images (B, V, 3, H, W) in 0..1, grids (B, V, Z, Hg, Wg, 2), present (B, V), offsets as told (B, V)."""
-    images = torch.from_numpy(np.stack([s.images for s in batch])).permute(0, 1, 4, 2, 3).float() / 255.0
+def tensors(batch: Sequence[Snapshot], grids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """grids (B, V, Z, Hg, Wg, 2), present (B, V), offsets as told (B, V)."""
     geometry = torch.stack([grids[torch.from_numpy(s.view)] for s in batch])
     present = torch.from_numpy(np.stack([s.present for s in batch]))
-    return images, geometry, present, torch.from_numpy(np.stack([s.offset_s for s in batch]))
+    return geometry, present, torch.from_numpy(np.stack([s.offset_s for s in batch]))
+
+
+def pictures(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Images (V, H, W, 3) of B snapshots as (B, V, 3, H, W) in 0..1."""
+    return torch.from_numpy(np.stack(images)).permute(0, 1, 4, 2, 3).float() / 255.0
+
+
+def encode(model: CountingModel, batch: Sequence[Snapshot]) -> Tensor:
+    """Features (B, V, C, h, w) of the snapshots' frames: kept ones, or those of their images."""
+    kept = [shot.features for shot in batch if shot.features is not None]
+    return from_levels(model, kept) if kept else model.encode(pictures([shot.images for shot in batch]))
+
+
+def from_levels(model: CountingModel, kept: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Features (V, C, h, w) of B snapshots, kept as levels on the wire, as (B, V, C, h, w) in 0..1."""
+    return torch.from_numpy(np.stack(kept)).float() / float(model.config.levels - 1)
 
 
 def encode_with_synchronous(
-    model: CountingModel, images: Tensor, batch: Sequence[Snapshot]
+    model: CountingModel, batch: Sequence[Snapshot], synchronous: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Features (B, V, C, h, w) of `images` and, where the snapshots come with them, of every view at the
-    reference's instant.
+    """Features (B, V, C, h, w) and, where the snapshots come with them and they are wanted, of every view at
+    the reference's instant.
 
     All go through the encoder together: its normalisation is over the batch, so that what is the same in two
     pictures would come out different in two batches.
     """
-    views = images.shape[1]
-    if not batch or batch[0].synchronous is None:
-        return model.encode(images), None
-    pictures = np.stack([shot.synchronous[1:] for shot in batch if shot.synchronous is not None])
-    together = torch.from_numpy(pictures).permute(0, 1, 4, 2, 3).float() / 255.0
-    features = model.encode(torch.cat([images, together], dim=1))
-    return features[:, :views], torch.cat([features[:, :1], features[:, views:]], dim=1)
+    frames = [shot.synchronous[1:] for shot in batch if shot.synchronous is not None]
+    kept = [shot.synchronous_features[1:] for shot in batch if shot.synchronous_features is not None]
+    if not synchronous or not (frames or kept):
+        return encode(model, batch), None
+    if kept:
+        features, others = encode(model, batch), from_levels(model, kept)
+    else:
+        every = torch.cat([pictures([shot.images for shot in batch]), pictures(frames)], dim=1)
+        features, others = model.encode(every).split([len(batch[0].view), len(frames[0])], dim=1)
+    return features, torch.cat([features[:, :1], others], dim=1)
 
 
 def fundamentals(model: CountingModel, batch: Sequence[Snapshot], scene: Scene) -> Tensor | None:
@@ -136,6 +156,7 @@ def single_frames(shot: Snapshot) -> list[Snapshot]:
         replace(
             shot,
             images=shot.images[v : v + 1],
+            features=None if shot.features is None else shot.features[v : v + 1],
             view=shot.view[v : v + 1],
             present=alone,
             true_offset_s=zero,
@@ -143,6 +164,7 @@ def single_frames(shot: Snapshot) -> list[Snapshot]:
             xy=shot.xy[v : v + 1],
             seen=shot.seen[v : v + 1],
             synchronous=None,
+            synchronous_features=None,
         )
         for v in range(len(shot.view))
     ]

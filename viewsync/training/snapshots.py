@@ -7,7 +7,7 @@ Shape letters: V views (slot 0 the reference), N people, Hg Wg ground grid.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -31,9 +31,11 @@ Floats = NDArray[np.float32]
 class Snapshot:
     """One frame per slot, the reference in slot 0.
 
-    images (V, H, W, 3) uint8; view (V,): its row in the scene; present (V,) as 0 or 1; true_offset_s (V,);
-    offset_s (V,): what the model is told; xy (V, N, 2): people's places in metres at each slot's own instant;
-    seen (V, N): whether that frame shows them.
+    images (V, H, W, 3) uint8, or, where a frozen encoder has seen them, no rows and columns of images but
+    `features` (V, C, h, w) as levels on the wire; synchronous likewise, at the reference's instant. view
+    (V,): its row in the scene; present (V,) as 0 or 1; true_offset_s (V,); offset_s (V,): what the model is told;
+    xy (V, N, 2): people's places in metres at each slot's own instant, NaN of whoever is not about; seen
+    (V, N): whether that frame shows them.
     """
 
     images: NDArray[np.uint8]
@@ -44,6 +46,8 @@ class Snapshot:
     xy: NDArray[np.float64]
     seen: NDArray[np.bool_]
     synchronous: NDArray[np.uint8] | None = None
+    features: NDArray[np.uint8] | None = None
+    synchronous_features: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ class SnapshotSet:
         sizes: set[tuple[int, ...]] = {(c.height, c.width, 3) for c in scene.cameras.values()}
         crowds = [_open_crowd(folder, seed, self.views, sizes) for seed in seeds]
         self._frames = [frames for frames, _ in crowds]
+        self._features: list[NDArray[np.uint8]] = []
         self.truth: list[CrowdTruth] = [truth for _, truth in crowds]
         self._starts = [
             _starts(truth, self.sampling, folder, n) for n, truth in zip(seeds, self.truth, strict=True)
@@ -100,6 +105,16 @@ class SnapshotSet:
     def span_s(self) -> float:
         """How long the shortest crowd lasts, seconds."""
         return min(float(np.ptp(truth.times_s)) for truth in self.truth)
+
+    def encode_once(self, encode: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> None:
+        """From now on snapshots come with features instead of images: `encode` gives (V, C, h, w), as levels
+        on the wire, for pinhole images (V, H, W, 3).
+        """
+        self._features = []
+        for number, frames in enumerate(self._frames):
+            instants = range(frames.shape[1])
+            seen = [encode(self._images(number, [(v, f) for v in range(len(self.views))])) for f in instants]
+            self._features.append(np.stack(seen, axis=1))
 
     def possible(self, crowd: int, row: int) -> NDArray[np.int64]:
         """Numbers of the frames of view `row` that can be the reference's in a crowd."""
@@ -143,26 +158,37 @@ class SnapshotSet:
         """The snapshot of these frames, (row of the view, number of the frame) per slot with the reference
         first: every view present, every offset known.
         """
-        frames, truth = self._frames[crowd], self.truth[crowd]
+        truth = self.truth[crowd]
         offset = np.array([truth.times_s[p] - truth.times_s[picks[0]] for p in picks], np.float32)
-
-        def images(chosen: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
-            return np.stack([cv2.remap(frames[v, f], *self._maps[v], cv2.INTER_LINEAR) for v, f in chosen])
 
         together: list[tuple[int, int]] = []
         if self.sampling.synchronous:
             start = truth.times_s[picks[0]]
             together = [(v, int(np.argmin(np.abs(truth.times_s[v] - start)))) for v, _ in picks]
-        return Snapshot(
-            images=images(picks),
+        shot = Snapshot(
+            images=self._images(crowd, () if self._features else picks),
             view=np.array([p[0] for p in picks]),
             present=np.ones(len(picks), np.float32),
             true_offset_s=offset,
             offset_s=offset,
             xy=np.stack([truth.xy[p] for p in picks]),
             seen=np.stack([truth.seen[p] for p in picks]),
-            synchronous=images(together) if together else None,
         )
+        if not self._features:
+            return replace(shot, synchronous=self._images(crowd, together) if together else None)
+        features = self._features[crowd]
+        return replace(
+            shot,
+            features=np.stack([features[p] for p in picks]),
+            synchronous_features=np.stack([features[p] for p in together]) if together else None,
+        )
+
+    def _images(self, crowd: int, chosen: Sequence[tuple[int, int]]) -> NDArray[np.uint8]:
+        """Pinhole images (N, H, W, 3) of frames (row of the view, number of the frame)."""
+        if not chosen:
+            return np.zeros((0, 0, 0, 3), np.uint8)
+        frames = self._frames[crowd]
+        return np.stack([cv2.remap(frames[v, f], *self._maps[v], cv2.INTER_LINEAR) for v, f in chosen])
 
 
 def _starts(truth: CrowdTruth, sampling: Sampling, folder: Path, seed: int) -> list[NDArray[np.int64]]:

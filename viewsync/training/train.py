@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from calib.scene import Scene
@@ -32,7 +33,15 @@ from viewsync.training.checkpoint import (
 )
 from viewsync.training.config import TrainConfig
 from viewsync.training.log import TrainingLog
-from viewsync.training.objective import TOLD, batch_losses, fundamentals, single_frames, tensors
+from viewsync.training.objective import (
+    TOLD,
+    batch_losses,
+    encode,
+    fundamentals,
+    pictures,
+    single_frames,
+    tensors,
+)
 from viewsync.training.snapshots import Snapshot, SnapshotSet, density_map, scene_grids
 
 # The stream of snapshots that every run is validated on.
@@ -67,7 +76,10 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
     first = next(iter(scene.cameras.values()))
     grids = torch.from_numpy(scene_grids(scene, first.width, first.height))
     model = CountingModel(config.model(scene))
-    optimiser = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    if config.encoder == "frozen":
+        model.encoder.requires_grad_(False)
+    learnt = [weight for weight in model.parameters() if weight.requires_grad]
+    optimiser = torch.optim.AdamW(learnt, config.learning_rate, weight_decay=config.weight_decay)
     views = tuple(scene.cameras)
     snapshots = SnapshotSet(scene, config.data, range(*config.train_seeds), config.sampling(views))
     unlabelled = config.sampling(views, labels=False)
@@ -85,6 +97,9 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
         start, best = int(state["step"]), math.inf if state["best"] is None else float(state["best"])
     elif config.start_from is not None:
         _start_from(model, config.start_from)
+    if config.encoder == "frozen":
+        for drawn in (snapshots, held_out):
+            drawn.encode_once(lambda images: levels_of(model, images))
     log = TrainingLog(out / "log.csv", config.methods, start, config.flow_loss != "none")
     with ThreadPoolExecutor(1) as ahead:
         waiting = ahead.submit(_draw_batch, snapshots, config, start)
@@ -94,6 +109,7 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
             for group in optimiser.param_groups:
                 group["lr"] = _rate(config, step)
             model.train()
+            model.encoder.train(config.encoder == "trained")
             losses = batch_losses(model, batch, grids, scene, config, step)
             total = torch.stack([v for k, v in losses.items() if k not in TOLD]).sum()
             if not torch.isfinite(total):
@@ -106,7 +122,8 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
             done, validation = step + 1, None
             due = done % config.validate_every == 0 or done == config.steps
             if due and (config.no_answers or done > config.first_stage * config.steps):
-                settle_statistics(model, snapshots, grids, config, min(40, config.validation_snapshots))
+                if config.encoder == "trained":
+                    settle_statistics(model, snapshots, config, min(40, config.validation_snapshots))
                 validation = validate(model, held_out, grids, scene, config)
                 if validation["score"] < best:
                     best = validation["score"]
@@ -125,7 +142,7 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
 
 
 def settle_statistics(
-    model: CountingModel, snapshots: SnapshotSet, grids: Tensor, config: TrainConfig, batches: int = 40
+    model: CountingModel, snapshots: SnapshotSet, config: TrainConfig, batches: int = 40
 ) -> None:
     """Set the encoder's normalisation statistics to their mean over `batches` of training frames.
 
@@ -141,7 +158,7 @@ def settle_statistics(
     with torch.no_grad():
         for index in range(batches):
             shots = [snapshots.draw(VALIDATION_STREAM, index * config.batch + k) for k in range(config.batch)]
-            model.encode(tensors(shots, grids)[0])
+            model.encode(pictures([shot.images for shot in shots]))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
 
@@ -161,9 +178,9 @@ def validate(
             if config.reference_alone:
                 shot = single_frames(shot)[0]
             methods = () if config.no_answers else config.methods
-            images, geometry, present, offset = tensors([shot], grids)
+            geometry, present, offset = tensors([shot], grids)
             lines = fundamentals(model, [shot], scene)
-            answer = model.fuse(model.encode(images), geometry, present, offset, methods, lines)
+            answer = model.fuse(encode(model, [shot]), geometry, present, offset, methods, lines)
             pairs = [(m, d[0], density_map(shot.xy[0], scene.ground)) for m, d in answer.density.items()]
             if config.no_answers:
                 slots = np.flatnonzero(shot.present > 0)
@@ -176,6 +193,15 @@ def validate(
     means = {k: float(np.mean(v)) for k, v in errors.items()}
     means["score"] = float(np.mean([v for k, v in means.items() if k.endswith("density_mse")]))
     return means
+
+
+def levels_of(model: CountingModel, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Features (N, C, h, w) of pinhole images (N, H, W, 3), as levels on the wire."""
+    model.eval()
+    with torch.inference_mode():
+        features = model.encode(pictures([images]))[0] * (model.config.levels - 1)
+    levels: NDArray[np.uint8] = features.round().to(torch.uint8).numpy()
+    return levels
 
 
 def _draw_batch(snapshots: SnapshotSet, config: TrainConfig, step: int) -> list[Snapshot]:
