@@ -33,9 +33,9 @@ class Snapshot:
 
     images (V, H, W, 3) uint8, or, where a frozen encoder has seen them, no rows and columns of images but
     `features` (V, C, h, w) as levels on the wire; synchronous likewise, at the reference's instant. view
-    (V,): its row in the scene; present (V,) as 0 or 1; true_offset_s (V,); offset_s (V,): what the model is told;
-    xy (V, N, 2): people's places in metres at each slot's own instant, NaN of whoever is not about; seen
-    (V, N): whether that frame shows them.
+    (V,): its row in the scene; present (V,) as 0 or 1; true_offset_s (V,); offset_s (V,): what the model is
+    told; xy (V, N, 2): people's places in metres at each slot's own instant, NaN of whoever is not about;
+    seen (V, N): whether that frame shows them.
     """
 
     images: NDArray[np.uint8]
