@@ -67,15 +67,17 @@ def load_config(
     overrides: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
     flags: Sequence[Flag] = (),
+    defaults: Mapping[str, Any] | None = None,
 ) -> Model:
     """The configuration as `model`, from an optional file, the environment and `key.path=value` overrides.
 
+    defaults: values in place of the model's own, which everything else wins over.
     flags: a command's own, which win over file and environment and lose to overrides.
     environ: usually `os.environ`; None means no environment. A key may step into a list by index
     (`cameras.0.url`). Raises ConfigError.
     """
     environ = {} if environ is None else environ
-    values = {} if path is None else read_yaml(path, environ)
+    values = {**(defaults or {}), **({} if path is None else read_yaml(path, environ))}
     origins: dict[_Key, str] = {}
     for name, text in sorted(environ.items()):
         key = _key_of_variable(model, name)

@@ -85,7 +85,7 @@ def test_a_cell_is_a_number_only_where_it_is_finished_and_flat() -> None:
         return Cell(3, "pets2009-sim", "random", row).folder  # type: ignore[arg-type]
 
     results = {
-        folder(base): [Result(scores(6.0), 100, True), Result(scores(6.0, 1), 100, True)],
+        folder(base): [Result(scores(6.0, k), 100, True, "100 steps of batch 4") for k in (0, 1)],
         folder(epi): [Result(scores(4.0), 100, True), Result(scores(4.1), 60, False)],
         folder(column): [Result(None, 100, True)],
     }
@@ -97,6 +97,7 @@ def test_a_cell_is_a_number_only_where_it_is_finished_and_flat() -> None:
         lines["| CLS-epi", "ℓp+ℓs"][4] == "not converged" and lines["| column", "ours"][4] == "not converged"
     )
     assert "the prize is not run" in text
+    assert "- pets2009-sim, random: BaseU (ℓp): 100 steps of batch 4, 2 seeds" in text
     for row, error, seed in (("reference-only", 7.0, 2), ("synchronised", 2.0, 3)):
         results[folder(ROWS[3, row, "bound"])] = [Result(scores(error, seed), 100, True)]
     results[folder(epi)] = [Result(scores(4.0, 4), 100, True)]
@@ -168,6 +169,14 @@ def test_a_table_is_filled_cell_by_cell_and_goes_on(
     code, said = run("3", "pets2009-sim", "--show", "--start-from", "nowhere")
     assert code == 0 and "| not run |" in said and (tmp_path / "runs" / "table-3.png").stat().st_size > 5000
     assert [path.stat().st_mtime_ns for path in kept] == times
+    code, said = run("3", "pets2009-sim random column", "--set", "methods=[none]")
+    assert code == 2 and "column (ours) says this itself" in said
+    code, said = run("3", "pets2009-sim random column", "--set", "batch=2", "--set", "sparsity=0")
+    assert code == 0, said
+    trained = json.loads(
+        next((tmp_path / "runs").rglob("table-3-column-ours/seed-0/last/state.json")).read_text()
+    )
+    assert trained["config"]["batch"] == 2 and trained["config"]["sparsity"] == 0
     code, said = run("3", "citystreet-sim random BaseU")
     assert code == 2 and "viewsync data make citystreet-sim" in said
     code, said = run("3", "nonsense")

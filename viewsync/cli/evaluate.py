@@ -106,6 +106,13 @@ def _constant_offsets(
     type=click.Path(path_type=Path, file_okay=False),
     help="With --table: a checkpoint whose weights every method of a column starts from.",
 )
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="With --table: any key of the cells' training; may be repeated.",
+)
 @click.option("--show", is_flag=True, help="With --table: train nothing, print what there is.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="To make crowds with.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="To answer with.")
@@ -128,6 +135,7 @@ def command(
     steps: int,
     seeds: int,
     start_from: Path | None,
+    overrides: tuple[str, ...],
     show: bool,
     workers: int,
     threads: int,
@@ -144,7 +152,9 @@ def command(
         if bundle is not None or checkpoints or sequences is not None:
             raise click.UsageError("--table trains and measures its own cells; give no bundle or checkpoint")
         folder = data or Path("runs/data")
-        fill_table(int(table), cells, folder, runs, seeds, steps, frames, threads, start_from, show)
+        fill_table(
+            int(table), cells, folder, runs, seeds, steps, frames, threads, start_from, overrides, show
+        )
         return
     if bundle is None and not checkpoints:
         raise click.UsageError("give a --bundle or a --checkpoint to measure")

@@ -21,6 +21,7 @@ def fill_table(
     frames: int,
     threads: int,
     start_from: Path | None,
+    overrides: tuple[str, ...],
     show: bool,
 ) -> None:
     """Fill the cells that are not there yet, unless only to `show`; then print the table as Markdown and
@@ -38,7 +39,9 @@ def fill_table(
     stop = stopping()
     if not show:
         hold_memory()
-        effort = cell.Effort(steps=steps, frames=frames, threads=threads, start_from=start_from)
+        effort = cell.Effort(
+            steps=steps, frames=frames, threads=threads, start_from=start_from, overrides=overrides
+        )
         for one in wanted:
             for seed in range(seeds):
                 name = f"{one.data_set} {one.latency} {one.row.name} ({one.row.loss}) seed {seed}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from threading import Event
@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from viewsync.errors import UserError
+from viewsync.config import load_config
+from viewsync.errors import ConfigError, UserError
+from viewsync.nets.config import CAMERA_LEVEL
 from viewsync.sim.dataset import load_truth
 from viewsync.sim.real_sets import RealSet, named
 from viewsync.training.checkpoint import has_checkpoint, load_state
@@ -39,12 +41,15 @@ FLAT = 0.05
 # A curve that never began to fall is flat, too: every instant taught must have been looked at so often.
 LEAST_PASSES = 10.0
 _LAST = 1 / 3
+# What makes a cell that cell, whatever else it is trained with.
+_OF_THE_CELL = ("scene", "data", "reference", "train_seeds", "validation_seeds", "kappa_s", "tau_s", "seed")
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
     """What a run is given: steps of the optimiser, snapshots in each, test frames, CPU threads; start_from: a
-    checkpoint that every row starts from which starts from no other row.
+    checkpoint that every row starts from which starts from no other row; overrides: `key=value` of the
+    training, for every row.
     """
 
     steps: int = 2000
@@ -52,21 +57,25 @@ class Effort:
     frames: int = 400
     threads: int = 2
     start_from: Path | None = None
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What is known of a cell and seed: scores on the test frames (None: not measured), steps trained, and
-    whether the learning curve has flattened.
+    """What is known of a cell and seed: scores on the test frames (None: not measured), steps trained,
+    whether the learning curve has flattened, and what it was trained with, in words.
     """
 
     scores: Scores | None
     steps: int
     converged: bool
+    trained_with: str = ""
 
 
 def settings(cell: Cell, seed: int, data: Path, runs: Path, effort: Effort) -> TrainConfig:
-    """The training of a cell. data: the set's folder."""
+    """The training of a cell. data: the set's folder. Raises ConfigError for an override of what makes the row
+    what it is, or that is wrong.
+    """
     real = named(cell.data_set)
     teaching, checking = real.pieces("train"), real.pieces("validation")
     start = effort.start_from
@@ -90,7 +99,13 @@ def settings(cell: Cell, seed: int, data: Path, runs: Path, effort: Effort) -> T
         "start_from": start,
         "seed": seed,
     }
-    return TrainConfig(**{**values, **cell.row.settings})
+    own = {**values, **cell.row.settings}
+    for override in effort.overrides:
+        if override.partition("=")[0].strip() in (*cell.row.settings, *_OF_THE_CELL):
+            raise ConfigError(
+                f"--set {override}: {cell.row.name} ({cell.row.loss}) says this itself; choose other --cells"
+            )
+    return load_config(TrainConfig, None, effort.overrides, defaults=own)
 
 
 def fill(
@@ -210,7 +225,20 @@ def known(cell: Cell, runs: Path, seed: int) -> Result | None:
                 f"{path}: cannot be read ({error!r}); remove it and fill the cell again"
             ) from error
     flat = flattened(curve(folder / "log.csv", cell.row), total)
-    return Result(scores, steps, steps >= total and passes >= LEAST_PASSES and flat)
+    converged = steps >= total and passes >= LEAST_PASSES and flat
+    return Result(scores, steps, converged, _in_words(state["config"]))
+
+
+def _in_words(config: Mapping[str, Any]) -> str:
+    """What a cell was given, as the table tells it."""
+    words = f"{config['steps']} steps of batch {config['batch']}"
+    if config.get("start_from"):
+        words += f" from {'/'.join(Path(config['start_from']).parts[-2:])}"
+    if config.get("encoder", "trained") != "trained":
+        words += f", encoder {config['encoder']}"
+    if any(m in CAMERA_LEVEL for m in config["methods"]):
+        words += f", flow_strides {list(config['flow_strides'])}"
+    return words
 
 
 def curve(path: Path, row: Row) -> list[tuple[int, float]]:

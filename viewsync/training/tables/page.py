@@ -62,10 +62,26 @@ def markdown(table: int, results: Results, sets: Sequence[str] = SETS) -> str:
             if _has_paper(data_set):
                 cells.append(_paper(row, data_set, latency))
         lines.append(f"| {row.name} | {row.loss} | {' | '.join(cells)} |")
+    lines += ["", *_trained_with(table, results, columns)]
     lines += ["", "MAE / NAE of the count; the paper's are of real pictures. Prize and gap closure:", ""]
     for data_set, latency in columns:
         lines += [f"- {data_set}, {latency}: {text}" for text in _worth(table, results, data_set, latency)]
     return "\n".join(lines)
+
+
+def _trained_with(table: int, results: Results, columns: Sequence[tuple[str, str]]) -> list[str]:
+    """What the numbers of each column were trained with, and with how many seeds."""
+    lines = []
+    for data_set, latency in columns:
+        rows: dict[str, list[str]] = {}
+        for row in TABLES[table]:
+            cell = Cell(table, data_set, latency, row)
+            if not isinstance(runs_of(results, cell), str):
+                there = results[cell.folder]
+                words = f"{' or '.join(sorted({r.trained_with for r in there}))}, {len(there)} seeds"
+                rows.setdefault(words, []).append(f"{row.name} ({row.loss})")
+        lines += [f"- {data_set}, {latency}: {', '.join(names)}: {words}" for words, names in rows.items()]
+    return lines
 
 
 def _has_paper(data_set: str) -> bool:
