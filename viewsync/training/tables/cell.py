@@ -73,8 +73,8 @@ class Result:
 
 
 def settings(cell: Cell, seed: int, data: Path, runs: Path, effort: Effort) -> TrainConfig:
-    """The training of a cell. data: the set's folder. Raises ConfigError for an override of what makes the row
-    what it is, or that is wrong.
+    """The training of a cell. data: the set's folder. Raises ConfigError for an override that is wrong, or
+    of what makes the row what it is.
     """
     real = named(cell.data_set)
     teaching, checking = real.pieces("train"), real.pieces("validation")
