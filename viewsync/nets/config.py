@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from viewsync.nets.scales import sent_channels
+
 # The offset that stands for "unknown"; anything beyond ±UNKNOWN_FROM_S is read as unknown.
 UNKNOWN_OFFSET_S = 1000.0
 UNKNOWN_FROM_S = 500.0
@@ -16,6 +18,10 @@ SCENE_LEVEL = ("sls",)
 ALL_METHODS = (*METHODS, *SCENE_LEVEL, *CAMERA_LEVEL)
 FUSIONS = ("masked", "concat")
 FLOW_NETS = ("shared", "pair")
+BASES = ("ours", "mvms")
+ENCODERS = ("shared", "view")
+# What needs columns of several heights has none to match on MVMS's one plane.
+OVER_MVMS = ("none", "reference-only", *SCENE_LEVEL, *CAMERA_LEVEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,9 @@ class ModelConfig:
     them. grid: rows and columns of the features, for methods whose networks fix them. flow_strides: the grids
     that the paper's camera-level methods estimate flow on, coarse to fine, in strides of the feature grid.
     flow_nets: one network for all pairs of views (`shared`), or one for each (`pair`, which needs views).
-    sigma_px: σ of the paper's epipolar weight, in places of the feature grid.
+    sigma_px: σ of the paper's epipolar weight, in places of the feature grid. base: the model around the
+    synchroniser, of which `mvms` has one encoder for all views (`shared`) or one for each (`view`, which
+    needs views), `channels` at each of its scales, and plane, the number of the height it projects onto.
     """
 
     methods: tuple[str, ...] = METHODS
@@ -42,6 +50,9 @@ class ModelConfig:
     flow_strides: tuple[int, ...] = (4, 2)
     flow_nets: str = "shared"
     sigma_px: float = 16.0
+    base: str = "ours"
+    encoders: str = "shared"
+    plane: int = 0
 
     def __post_init__(self) -> None:
         unknown = [m for m in self.methods if m not in ALL_METHODS]
@@ -64,6 +75,21 @@ class ModelConfig:
             raise ValueError(f"flow_strides {self.flow_strides}: powers of two, coarse to fine, such as 4, 2")
         if not self.sigma_px > 0:
             raise ValueError(f"sigma_px {self.sigma_px}: give a positive number of places")
+        self._check_base()
+
+    def _check_base(self) -> None:
+        if self.base not in BASES or self.encoders not in ENCODERS:
+            raise ValueError(
+                f"base is one of {', '.join(BASES)} and encoders one of {', '.join(ENCODERS)}, "
+                f"not {self.base} and {self.encoders}"
+            )
+        if self.encoders == "view" and (self.base != "mvms" or not self.views):
+            raise ValueError("encoders for each view are of base mvms and need fixed views: give a reference")
+        if self.base == "mvms":
+            if why := refused_over_mvms(self.methods):
+                raise ValueError(why)
+            if min(self.grid) < 1 or not 0 <= self.plane < self.heights:
+                raise ValueError("mvms needs the rows and columns of the features and one of the heights")
 
     @property
     def camera_level(self) -> tuple[str, ...]:
@@ -79,6 +105,11 @@ class ModelConfig:
     def complete(self) -> bool:
         """Whether it answers only with all of `views` in their places."""
         return self.fusion == "concat" or self.by_pair
+
+    @property
+    def sent_channels(self) -> int:
+        """Channels of a view's features on the wire: `mvms` sends all its scales."""
+        return sent_channels(self.channels, self.grid) if self.base == "mvms" else self.channels
 
     @property
     def networks(self) -> int:
@@ -99,6 +130,17 @@ class ModelConfig:
         """What `as_dict` gave."""
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)
+
+
+def refused_over_mvms(methods: tuple[str, ...]) -> str:
+    """Why MVMS cannot be the base of these methods, in one line; "" if it can."""
+    unfit = [m for m in methods if m not in OVER_MVMS]
+    if not unfit:
+        return ""
+    return (
+        f"{', '.join(unfit)} matches columns of several heights, and mvms projects onto one plane; "
+        f"with base mvms choose from {', '.join(OVER_MVMS)}"
+    )
 
 
 _ALWAYS = frozenset({"methods", "channels", "levels", "heights", "width", "cell_m"})

@@ -60,12 +60,15 @@ class Encoder(nn.Module):
         spread = ((image - mean) ** 2).mean(dim=(1, 2, 3), keepdim=True).sqrt()
         x = self.fine(self.stem((image - mean) / (spread + 0.02)))
         context = self.lateral(self.coarse(self.down(x)))
-        x = F.relu(x + F.interpolate(context, scale_factor=2.0, mode="bilinear", align_corners=False))
+        context = F.interpolate(context, scale_factor=2.0, mode="bilinear", align_corners=False)
+        if context.shape != x.shape:  # an odd number of rows or columns
+            context = context[..., : x.shape[-2], : x.shape[-1]]
+        x = F.relu(x + context)
         features: Tensor = self.out(x)
-        return features.clamp(0.0, 1.0) if not self.training else _leaky_clamp(features)
+        return features.clamp(0.0, 1.0) if not self.training else leaky_clamp(features)
 
 
-def _leaky_clamp(x: Tensor) -> Tensor:
+def leaky_clamp(x: Tensor) -> Tensor:
     """Clamp to 0..1 whose gradient does not die outside, so that a channel can come back."""
     clamped = x.clamp(0.0, 1.0)
     leak = 0.05 * (x - clamped)

@@ -6,24 +6,24 @@ ground.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from viewsync.nets.base import base_of
 from viewsync.nets.camera_level import CameraSynchroniser
 from viewsync.nets.config import METHODS as METHODS
 from viewsync.nets.config import UNKNOWN_FROM_S as UNKNOWN_FROM_S
 from viewsync.nets.config import UNKNOWN_OFFSET_S as UNKNOWN_OFFSET_S
 from viewsync.nets.config import ModelConfig as ModelConfig
-from viewsync.nets.encoder import Encoder, quantise
-from viewsync.nets.heads import FusionHead
+from viewsync.nets.encoder import quantise
 from viewsync.nets.matching import Described
-from viewsync.nets.projection import GroundEncoder, project_columns
+from viewsync.nets.projection import OnGround
 from viewsync.nets.scene_level import SceneSynchroniser
 from viewsync.nets.synchronisers import (
-    Columns,
     ColumnSynchroniser,
     Moved,
     NoSynchroniser,
@@ -55,7 +55,7 @@ class Answer:
 
     visible (B, V, Hg, Wg): density of the people each view sees. marks (B, V, 2, h, w): scores of heads and
     feet in the picture. described, synchronised: of the column method, where it was asked for. motion: of
-    each of the paper's methods. features (B, V, C, h, w).
+    each of the paper's methods. features (B, V, C, h, w), and sent (B, V, S, h, w) what they were made of.
     """
 
     density: dict[str, Tensor]
@@ -65,22 +65,24 @@ class Answer:
     synchronised: Synchronised | None
     motion: dict[str, Motion]
     features: Tensor
+    sent: Tensor
 
 
 class CountingModel(nn.Module):
-    """One shared encoder and ground encoder under a fusion head per method."""
+    """The parts of a base model with a head for every method, and the methods' synchronisers between them."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config.channels)
-        self.ground = GroundEncoder(config.channels, config.heights, config.width)
-        self.visible = nn.Conv2d(config.width, 4, 1)
+        base = base_of(config)
+        self.encoder = base.encoder
+        self.gather = base.gather
+        self.ground = base.ground
+        self.visible = nn.Conv2d(base.width, base.ground.times**2, 1)
         # Heads and feet in the picture: a lesson for the encoder only, never exported.
         self.marks = nn.Conv2d(config.channels, 2, 1)
         nn.init.constant_(self.marks.bias, -4.0)  # type: ignore[arg-type]
-        views = len(config.views) if config.fusion == "concat" else 0
-        self.heads = nn.ModuleDict({m: FusionHead(config.width, views) for m in config.methods})
+        self.heads = nn.ModuleDict({m: base.head() for m in config.methods})
         self.column = (
             ColumnSynchroniser(config.channels, config.heights) if "column" in config.methods else None
         )
@@ -100,12 +102,18 @@ class CountingModel(nn.Module):
             }
         )
         self.after = nn.ModuleDict(
-            {m: SceneSynchroniser(config.width, config.networks) for m in config.methods if m == "sls"}
+            {m: SceneSynchroniser(base.width, config.networks) for m in config.methods if m == "sls"}
         )
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Images (B, V, 3, H, W) in 0..1 to wire-quantised features (B, V, C, h, w)."""
+    def encode(self, images: Tensor, slots: Sequence[int] | None = None) -> Tensor:
+        """Images (B, V, 3, H, W) in 0..1 to what crosses the wire, quantised (B, V, S, h, w).
+
+        slots: which of the model's views each is, where every view has an encoder; else in their order.
+        """
         batch, views = images.shape[:2]
+        if isinstance(self.encoder, nn.ModuleList):
+            single = [self.encoder[k](images[:, n]) for n, k in enumerate(slots or range(views))]
+            return quantise(torch.stack(single, dim=1), self.config.levels)
         flat = images.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         features: Tensor = quantise(self.encoder(flat), self.config.levels).unflatten(0, (batch, views))
         return features
@@ -117,36 +125,21 @@ class CountingModel(nn.Module):
         present: Tensor,
         offset_s: Tensor,
         fundamental: Tensor | None = None,
+        distance_m: Tensor | None = None,
     ) -> Answer:
         """Images (B, V, 3, H, W) in 0..1, grids (B, V, Z, Hg, Wg, 2), present (B, V) as 0 or 1, offsets
-        (B, V) in seconds or UNKNOWN_OFFSET_S, and for camera-level methods F (B, V, 3, 3) from the
-        reference's features to view i's, to the answers of every method.
+        (B, V) in seconds or UNKNOWN_OFFSET_S, for camera-level methods F (B, V, 3, 3) from the reference's
+        features to view i's, and for a base that chooses scales the distance (B, V, h, w) of every place, to
+        the answers of every method.
         """
-        features = self.encode(images)
-        return self.fuse(features, view_from_ground, present, offset_s, self.config.methods, fundamental)
+        geometry = view_from_ground, present, offset_s
+        return self.fuse(self.encode(images), *geometry, self.config.methods, fundamental, distance_m)
 
-    def describe(self, images: Tensor, view_from_ground: Tensor, present: Tensor, offset_s: Tensor) -> Answer:
-        """Stage one of training: like `forward` without any method's answer."""
-        return self.fuse(self.encode(images), view_from_ground, present, offset_s, ())
-
-    def project(
-        self, features: Tensor, view_from_ground: Tensor, present: Tensor
-    ) -> tuple[Columns, Tensor, Tensor]:
-        """Features (B, V, C, h, w), grids (B, V, Z, Hg, Wg, 2) and present (B, V) to columns, ground features
-        (B, V, D, Hm, Wm) and where each view looks (B, V, Hm, Wm).
+    def project(self, features: Tensor, view_from_ground: Tensor, present: Tensor) -> OnGround:
+        """Features (B, V, C, h, w), grids (B, V, Z, Hg, Wg, 2) and present (B, V) to what they show on the
+        ground.
         """
-        return self._project(features, view_from_ground, present.reshape(*present.shape, 1, 1, 1))
-
-    def _project(
-        self, features: Tensor, view_from_ground: Tensor, there: Tensor
-    ) -> tuple[Columns, Tensor, Tensor]:
-        """`project` with `present` as (B, V, 1, 1, 1)."""
-        batch, views = features.shape[:2]
-        sampled, inside = project_columns(features.flatten(0, 1), view_from_ground.flatten(0, 1))
-        sampled, inside = sampled.unflatten(0, (batch, views)), inside.unflatten(0, (batch, views))
-        inside = inside * there
-        ground = self.ground(sampled.flatten(0, 1), inside.flatten(0, 1)).unflatten(0, (batch, views))
-        return Columns(sampled, inside), ground, F.max_pool2d(inside[:, :, :2].amin(dim=2), 2)
+        return self.ground.project(features, view_from_ground, present.reshape(*present.shape, 1, 1, 1))
 
     def fuse(
         self,
@@ -156,17 +149,22 @@ class CountingModel(nn.Module):
         offset_s: Tensor,
         methods: tuple[str, ...],
         fundamental: Tensor | None = None,
+        distance_m: Tensor | None = None,
     ) -> Answer:
-        """Features (B, V, C, h, w) to the answers of `methods`.
+        """What every view sent (B, V, S, h, w) to the answers of `methods`.
 
         Whatever an absent slot holds, NaN included, is replaced before anything is computed from it.
         """
         batch, views = features.shape[:2]
         there = present.reshape(batch, views, 1, 1, 1)
-        features = torch.where(there > 0, features, torch.zeros_like(features))
+        sent = torch.where(there > 0, features, torch.zeros_like(features))
+        if distance_m is not None:
+            distance_m = torch.where(there[:, :, 0] > 0, distance_m, torch.ones_like(distance_m))
+        features = self.gather(sent, distance_m)
         nowhere = torch.full_like(view_from_ground, -2.0)
         view_from_ground = torch.where(there.unsqueeze(-1) > 0, view_from_ground, nowhere)
-        columns, ground, looks = self._project(features, view_from_ground, there)
+        projected = self.ground.project(features, view_from_ground, there)
+        columns, ground, looks = projected.columns, projected.features, projected.looks
         counts = (offset_s.abs() < UNKNOWN_FROM_S) & (present > 0)
         timing = Timing(
             present, torch.where(counts, offset_s, torch.zeros_like(offset_s)), counts.to(features.dtype)
@@ -177,7 +175,7 @@ class CountingModel(nn.Module):
         if self.column is not None and (self.training or not methods):
             described = self.column.describe(columns)
         synchronised: Synchronised | None = None
-        coarse_m = 2.0 * self.config.cell_m
+        coarse_m = self.ground.times * self.config.cell_m
         for method in methods:
             moved: Synchronised | None = None
             if method == "column":
@@ -191,15 +189,16 @@ class CountingModel(nn.Module):
                 lines = self._lines(method, fundamental, features, present)
                 before: Moved = self.before[method](features, lines, timing)
                 others = before.features[:, 1:], view_from_ground[:, 1:], there[:, 1:]
-                there_now, ground_now, _ = self._project(*others)
-                moved = self.none(columns, torch.cat([ground[:, :1], ground_now], dim=1), timing, coarse_m)
+                now = self.ground.project(*others)
+                moved = self.none(columns, torch.cat([ground[:, :1], now.features], dim=1), timing, coarse_m)
                 both = columns.inside[:, :, :2].amin(dim=2)
-                motion[method] = Motion(before, None, columns.sampled[:, 0], there_now.sampled, both)
+                motion[method] = Motion(before, None, columns.sampled[:, 0], now.columns.sampled, both)
             elif method in self.after:
                 moved = after = self.after[method](columns, ground, timing, coarse_m)
                 motion[method] = Motion(None, after, ground[:, 0], after.warped, looks)
             density[method] = self.heads[method](ground[:, 0], moved, looks, timing)
-        visible = F.softplus(F.pixel_shuffle(self.visible(ground.flatten(0, 1)), 2) - 2.0) * 0.02
+        seen = F.pixel_shuffle(self.visible(ground.flatten(0, 1)), self.ground.times)
+        visible = F.softplus(seen - 2.0) * 0.02
         marks = self.marks(features.flatten(0, 1)).unflatten(0, (batch, views))
         return Answer(
             density,
@@ -209,6 +208,7 @@ class CountingModel(nn.Module):
             synchronised,
             motion,
             features,
+            sent,
         )
 
     def _lines(self, method: str, fundamental: Tensor | None, features: Tensor, present: Tensor) -> Tensor:

@@ -6,9 +6,24 @@ Shape letters: B batch, V views, C channels, Z heights, Hg Wg ground rows and co
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from viewsync.nets.synchronisers import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class OnGround:
+    """What all views show on the ground: their columns, for methods that match those; ground features 𝓕
+    (B, V, D, Hm, Wm); and where each view looks (B, V, Hm, Wm), as 0 or 1.
+    """
+
+    columns: Columns
+    features: Tensor
+    looks: Tensor
 
 
 def project_columns(features: Tensor, view_from_ground: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,6 +47,8 @@ class GroundEncoder(nn.Module):
     columns (B, C·Z, Hg, Wg), inside (B, Z, Hg, Wg) -> features (B, D, Hg/2, Wg/2).
     """
 
+    times = 2
+
     def __init__(self, channels: int, heights: int, width: int = 48, reduced: int = 24) -> None:
         super().__init__()
         self.reduce = nn.Sequential(nn.Conv2d((channels + 1) * heights, reduced, 1), nn.ReLU(inplace=True))
@@ -44,3 +61,15 @@ class GroundEncoder(nn.Module):
         x = self.halve(self.reduce(torch.cat([columns, inside], dim=1)))
         refined: Tensor = x + self.refine(x)
         return refined
+
+    def project(self, features: Tensor, view_from_ground: Tensor, there: Tensor) -> OnGround:
+        """P of all views: features (B, V, C, h, w), grids (B, V, Z, Hg, Wg, 2), there (B, V, 1, 1, 1) as 0
+        or 1.
+        """
+        batch, views = features.shape[:2]
+        sampled, inside = project_columns(features.flatten(0, 1), view_from_ground.flatten(0, 1))
+        sampled, inside = sampled.unflatten(0, (batch, views)), inside.unflatten(0, (batch, views))
+        inside = inside * there
+        ground = self(sampled.flatten(0, 1), inside.flatten(0, 1)).unflatten(0, (batch, views))
+        looks = F.max_pool2d(inside[:, :, :2].amin(dim=2), 2)
+        return OnGround(Columns(sampled, inside), ground, looks)

@@ -33,7 +33,7 @@ def warp_loss(
         per_view = camera_warp_loss(motion.moved, features, together)
     else:
         assert motion.synchronised is not None
-        there = model.project(together, view_from_ground, present)[1]
+        there = model.project(together, view_from_ground, present).features
         per_view = _mean_square(there[:, 1:], motion.synchronised.warped)
     return (per_view * present[:, 1:]).sum(dim=1).mean()
 
