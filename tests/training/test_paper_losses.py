@@ -51,7 +51,7 @@ def test_eq_8_and_9_are_on_the_ground_for_a_method_after_projection() -> None:
     features, together, present = noise(2, 3, 4, 6, 11), noise(2, 3, 4, 6, 11, seed=1), torch.ones(2, 3)
     model.eval()
     with torch.no_grad():
-        wanted = model.project(together, grids, present)[1]
+        wanted = model.project(together, grids, present).features
         answer = model.fuse(features, grids, present, present * 0, ("sls",))
         motion = answer.motion["sls"]
         assert motion.synchronised is not None

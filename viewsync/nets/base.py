@@ -32,6 +32,10 @@ class Encodes(Protocol):
 
     def modules(self) -> Iterator[nn.Module]: ...
 
+    def train(self, mode: bool = True) -> object: ...
+
+    def requires_grad_(self, requires_grad: bool = True) -> object: ...
+
 
 class Gathers(Protocol):
     """What every view sent (B, V, S, h, w), and the distance (B, V, h, w) of its places where it is asked
@@ -71,8 +75,7 @@ class Everything(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The parts of a base model; `head` makes one, which is a `Heads`. width: channels D of its ground features.
-    """
+    """The parts of a base model; `head` makes a `Heads`. width: channels D of its ground features."""
 
     encoder: Encodes
     gather: Gathers
