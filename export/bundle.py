@@ -14,6 +14,7 @@ from export.graphs import encoder_onnx, fusion_kind, fusion_onnx, inputs_of
 from viewsync.bundle import Bundle
 from viewsync.bundle_writing import write_bundle
 from viewsync.errors import BundleError
+from viewsync.nets.config import BOUNDS
 from viewsync.nets.encoder import STRIDE
 from viewsync.nets.model import UNKNOWN_OFFSET_S, CountingModel
 
@@ -55,9 +56,13 @@ def bundle_parts(
     """Export `model`, trained with offsets up to `kappa_s`, for the cameras and ground of `scene`.
 
     default: the method whose graph answers; the model's first. Raises BundleError where model and scene do
-    not fit together.
+    not fit together, or a method is a bound.
     """
     config = model.config
+    for method in set(BOUNDS) & set(config.methods):
+        raise BundleError(
+            f"{method} is a bound: it needs the truth, which no camera gives; export a checkpoint without it"
+        )
     _check_fit(model, scene)
     first = next(iter(scene.cameras.values()))
     height, width = -(-first.height // STRIDE), -(-first.width // STRIDE)

@@ -91,9 +91,8 @@ def command(
     data = data or Path("runs/data") / f"{place.name}-test"
     stop = stopping()
     hold_memory()
-    make_missing(scene, data, crowds, workers)
-
     parts = bundle_parts(model, place, name or place.name, kappa_s, default)
+    make_missing(scene, data, crowds, workers)
     training = training_record(state, place)
     with tempfile.TemporaryDirectory(prefix="viewsync-export-") as scratch:
         draft = parts.write(Path(scratch) / "bundle", training, {})

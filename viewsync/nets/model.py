@@ -21,6 +21,7 @@ from viewsync.nets.config import UNKNOWN_OFFSET_S as UNKNOWN_OFFSET_S
 from viewsync.nets.config import ModelConfig as ModelConfig
 from viewsync.nets.encoder import quantise
 from viewsync.nets.matching import Described
+from viewsync.nets.perfect import People, perfect_matching
 from viewsync.nets.projection import OnGround
 from viewsync.nets.scene_level import SceneSynchroniser
 from viewsync.nets.synchronisers import (
@@ -126,14 +127,15 @@ class CountingModel(nn.Module):
         offset_s: Tensor,
         fundamental: Tensor | None = None,
         distance_m: Tensor | None = None,
+        people: People | None = None,
     ) -> Answer:
         """Images (B, V, 3, H, W) in 0..1, grids (B, V, Z, Hg, Wg, 2), present (B, V) as 0 or 1, offsets
         (B, V) in seconds or UNKNOWN_OFFSET_S, for camera-level methods F (B, V, 3, 3) from the reference's
         features to view i's, and for a base that chooses scales the distance (B, V, h, w) of every place, to
-        the answers of every method.
+        the answers of every method. people: the truth, for the bound `perfect-matching`.
         """
         geometry = view_from_ground, present, offset_s
-        return self.fuse(self.encode(images), *geometry, self.config.methods, fundamental, distance_m)
+        return self.fuse(self.encode(images), *geometry, self.config.methods, fundamental, distance_m, people)
 
     def project(self, features: Tensor, view_from_ground: Tensor, present: Tensor) -> OnGround:
         """Features (B, V, C, h, w), grids (B, V, Z, Hg, Wg, 2) and present (B, V) to what they show on the
@@ -150,6 +152,7 @@ class CountingModel(nn.Module):
         methods: tuple[str, ...],
         fundamental: Tensor | None = None,
         distance_m: Tensor | None = None,
+        people: People | None = None,
     ) -> Answer:
         """What every view sent (B, V, S, h, w) to the answers of `methods`.
 
@@ -185,6 +188,10 @@ class CountingModel(nn.Module):
                 moved = synchronised = self._synchronise(described, ground, timing, coarse_m)
             elif method == "none":
                 moved = self.none(columns, ground, timing, coarse_m)
+            elif method == "perfect-matching":
+                if people is None:
+                    raise ValueError("perfect-matching needs the truth: where people are, and who is seen")
+                moved = perfect_matching(people, ground, timing, coarse_m)
             elif method in self.before:
                 lines = self._lines(method, fundamental, features, present)
                 before: Moved = self.before[method](features, lines, timing)

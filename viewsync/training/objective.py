@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from calib.scene import Scene
+from viewsync.nets.config import BOUNDS
 from viewsync.nets.encoder import STRIDE
 from viewsync.nets.model import UNKNOWN_FROM_S, CountingModel
+from viewsync.nets.perfect import People
 from viewsync.training.config import TrainConfig
 from viewsync.training.flow_losses import similarity_loss, warp_loss
 from viewsync.training.losses import (
@@ -52,7 +54,8 @@ def batch_losses(
     features, together = encode_with_synchronous(model, batch, second_stage)
     methods = model.config.methods if second_stage else ()
     lines = fundamentals(model, batch, scene)
-    answer = model.fuse(features, geometry, present, offset, methods, lines)
+    truth = true_people(model, batch, scene)
+    answer = model.fuse(features, geometry, present, offset, methods, lines, people=truth)
     losses: dict[str, Tensor] = {}
     for method, motion in answer.motion.items():
         if config.flow_loss == "warp":
@@ -144,6 +147,21 @@ def fundamentals(model: CountingModel, batch: Sequence[Snapshot], scene: Scene) 
     rows, columns = model.config.grid
     every = torch.from_numpy(scene_fundamentals(scene, columns, rows))
     return torch.stack([every[int(shot.view[0])][torch.from_numpy(shot.view)] for shot in batch])
+
+
+def true_people(model: CountingModel, batch: Sequence[Snapshot], scene: Scene) -> People | None:
+    """The simulator's truth of each snapshot; None for a model that is not told. Crowds of different size are
+    filled up with people whom nobody sees.
+    """
+    if not set(BOUNDS) & set(model.config.methods):
+        return None
+    most = max(1, *(shot.xy.shape[1] for shot in batch))
+    shape = (len(batch), len(batch[0].view), most)
+    place, seen = np.full((*shape, 2), np.nan, np.float32), np.zeros(shape, np.bool_)
+    for b, shot in enumerate(batch):
+        place[b, :, : shot.xy.shape[1]] = shot.xy - (scene.ground.origin_x_m, scene.ground.origin_y_m)
+        seen[b, :, : shot.xy.shape[1]] = shot.seen
+    return People(torch.from_numpy(place), torch.from_numpy(seen))
 
 
 def single_frames(shot: Snapshot) -> list[Snapshot]:

@@ -15,7 +15,7 @@ from calib.scene import Scene
 from viewsync.errors import UserError
 from viewsync.sim.scenes import load
 from viewsync.training.checkpoint import load_model, load_state
-from viewsync.training.objective import fundamentals
+from viewsync.training.objective import fundamentals, true_people
 from viewsync.training.snapshots import Snapshot, scene_grids
 
 Floats = NDArray[np.float32]
@@ -92,5 +92,6 @@ class TorchRunner:
                 torch.from_numpy(shot.offset_s)[None],
                 self.graphs,
                 fundamentals(self._model, [shot], self.scene),
+                people=true_people(self._model, [shot], self.scene),
             )
         return {method: {"density": density[0].numpy()} for method, density in answer.density.items()}

@@ -41,6 +41,7 @@ from viewsync.training.objective import (
     pictures,
     single_frames,
     tensors,
+    true_people,
 )
 from viewsync.training.snapshots import Snapshot, SnapshotSet, density_map, scene_grids
 
@@ -180,7 +181,9 @@ def validate(
             methods = () if config.no_answers else config.methods
             geometry, present, offset = tensors([shot], grids)
             lines = fundamentals(model, [shot], scene)
-            answer = model.fuse(encode(model, [shot]), geometry, present, offset, methods, lines)
+            truth = true_people(model, [shot], scene)
+            features = encode(model, [shot])
+            answer = model.fuse(features, geometry, present, offset, methods, lines, people=truth)
             pairs = [(m, d[0], density_map(shot.xy[0], scene.ground)) for m, d in answer.density.items()]
             if config.no_answers:
                 slots = np.flatnonzero(shot.present > 0)
