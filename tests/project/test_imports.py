@@ -46,8 +46,8 @@ def test_no_package_hides_under_tests() -> None:
 
 # What only the workshop installs, by import name: `make demo` and a camera's machine have none of it.
 WORKSHOP = [
-    *["torch", "lightning", "torchmetrics", "onnx", "onnxscript", "safetensors", "scipy", "matplotlib"],
-    *["tensorboard", "psutil", "hypothesis", "pytest"],
+    *["torch", "lightning_fabric", "onnx", "onnxscript", "safetensors", "scipy", "matplotlib"],
+    *["tensorboardX", "psutil", "hypothesis", "pytest"],
 ]
 
 

@@ -53,7 +53,7 @@ def row_of(xy: np.ndarray) -> int:
 
 def test_partner_rows_say_who_has_a_partner_where_and_who_has_none() -> None:
     xy, seen = crowd()
-    rows = partner_rows([snapshot(xy, seen)], GRID, np.random.default_rng(0), rows=12)
+    rows = partner_rows([snapshot(xy, seen)], GRID, [np.random.default_rng(0)], rows=12)
     assert rows.row.shape == (2, 12) and rows.sample.tolist() == [0, 0]
     assert list(zip(rows.first.tolist(), rows.second.tolist(), strict=True)) == [(0, 1), (1, 0)]
     corner = np.array([GRID.origin_x_m, GRID.origin_y_m])
@@ -76,7 +76,7 @@ def test_whoever_has_left_teaches_nobody_and_spoils_no_gradient() -> None:
     xy, seen = crowd()
     xy[1, 0], seen[1, 0] = np.nan, False
     shot = snapshot(xy, seen)
-    rows = partner_rows([shot], GRID, np.random.default_rng(0), rows=12)
+    rows = partner_rows([shot], GRID, [np.random.default_rng(0)], rows=12)
     assert np.isfinite(rows.place).all()
     assert rows.matched[0, list(rows.row[0]).index(row_of(xy[0, 0]))] == 0.0
     torch.manual_seed(0)
@@ -94,7 +94,7 @@ def test_whoever_has_left_teaches_nobody_and_spoils_no_gradient() -> None:
 def test_absent_views_teach_nothing() -> None:
     xy, seen = crowd()
     both = [snapshot(xy, seen), snapshot(xy, seen, present=(1.0, 0.0))]
-    assert partner_rows(both, GRID, np.random.default_rng(0)).sample.tolist() == [0, 0]
+    assert partner_rows(both, GRID, [np.random.default_rng(0)] * len(both)).sample.tolist() == [0, 0]
 
 
 def planted(batch: list[Snapshot]) -> Described:
@@ -110,7 +110,7 @@ def planted(batch: list[Snapshot]) -> Described:
 def test_the_right_partners_have_a_small_loss_and_wrong_ones_a_great_one() -> None:
     xy, seen = crowd()
     batch = [snapshot(xy, seen)]
-    rows = partner_rows(batch, GRID, np.random.default_rng(0), rows=12)
+    rows = partner_rows(batch, GRID, [np.random.default_rng(0)] * len(batch), rows=12)
     synchroniser = ColumnSynchroniser(channels=1, heights=1)
     with torch.no_grad():
         synchroniser.matcher.log_scale.fill_(float(np.log(14.0)))
@@ -137,7 +137,7 @@ def test_the_right_partners_have_a_small_loss_and_wrong_ones_a_great_one() -> No
 def test_gradients_reach_descriptors_and_the_prior() -> None:
     xy, seen = crowd()
     batch = [snapshot(xy, seen)]
-    rows = partner_rows(batch, GRID, np.random.default_rng(0), rows=12)
+    rows = partner_rows(batch, GRID, [np.random.default_rng(0)] * len(batch), rows=12)
     synchroniser = ColumnSynchroniser(channels=1, heights=1)
     described = planted(batch)
     described.descriptor.requires_grad_()

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from viewsync.errors import UserError
 from viewsync.nets.model import CountingModel, ModelConfig
 
-# Settings that may differ when a run goes on: where its data lie now, and how many cores there are.
-_FREE = ("data", "threads")
+# Settings that may differ when a run goes on: where its data lie now, and what computes it.
+_FREE = ("data", "threads", "accelerator", "devices", "nodes")
 
 
 def save_checkpoint(
@@ -107,6 +107,16 @@ def check_same_run(folder: Path, config: Mapping[str, Any]) -> None:
                 f"{folder} was trained with {key} {before[key]}, now it is {value}; "
                 "use another --out folder, or the same settings to go on"
             )
+
+
+def check_fresh(out: Path) -> None:
+    """Refuse, with a UserError, to begin a run in a folder that holds another one without a whole `last`."""
+    there = [folder.name for folder in (out / "last", out / "best") if _present(folder).exists()]
+    if there:
+        raise UserError(
+            f"{out}: there is {' and '.join(there)} of a run, but no last/state.json to go on from; "
+            "use another --out folder, or move these away"
+        )
 
 
 def _optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

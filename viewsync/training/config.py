@@ -69,7 +69,15 @@ class TrainConfig(Section):
         "trained",
         description="`frozen`: as in start_from; the features of every frame are computed once, at the start",
     )
-    threads: int = Field(2, gt=0, description="CPU threads for torch; one more thread draws snapshots")
+    accelerator: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="`auto`: a GPU where there is one"
+    )
+    devices: int = Field(1, gt=0, description="processes on each machine, one for each GPU")
+    nodes: int = Field(1, gt=0, description="machines; under torchrun, its numbers of processes count")
+    precision: Literal["auto", "32", "bf16"] = Field(
+        "auto", description="of convolutions while they learn; `auto`: bf16 on a GPU"
+    )
+    threads: int = Field(2, gt=0, description="CPU threads of torch in a process; one more draws snapshots")
     seed: int = Field(0, ge=0)
 
     @field_validator("methods")
@@ -80,6 +88,11 @@ class TrainConfig(Section):
             what = f"does not know {', '.join(unknown)}" if unknown else "needs at least one, each once"
             raise ValueError(f"{what}; choose from {', '.join(ALL_METHODS)}")
         return methods
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _bits(cls, precision: object) -> object:
+        return str(precision) if precision == 32 else precision
 
     @field_validator("flow_strides")
     @classmethod

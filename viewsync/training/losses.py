@@ -62,10 +62,19 @@ def mark_maps(
 def mark_loss(scores: Tensor, target: Tensor) -> Tensor:
     """Focal loss of heat maps (…, h, w), per person (Zhou et al., "Objects as Points", 2019, Eq. 1)."""
     share = torch.sigmoid(scores).clamp(1e-4, 1 - 1e-4)
-    centre = (target > 0.88).to(scores.dtype)
+    centre = _centres(target).to(scores.dtype)
     hit = centre * (1 - share).square() * share.log()
     miss = (1 - centre) * (1 - target).pow(4) * share.square() * (1 - share).log()
     return -(hit + miss).sum() / centre.sum().clamp_min(1.0)
+
+
+def mark_centres(target: Tensor) -> Tensor:
+    """How many people `mark_loss` divides by."""
+    return _centres(target).sum().clamp_min(1)
+
+
+def _centres(target: Tensor) -> Tensor:
+    return target > 0.88
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +93,13 @@ class PartnerRows:
 
 
 def partner_rows(
-    batch: Sequence[Snapshot], grid: GroundGrid, rng: np.random.Generator, rows: int = 72
+    batch: Sequence[Snapshot], grid: GroundGrid, rngs: Sequence[np.random.Generator], rows: int = 72
 ) -> PartnerRows:
     """Draw `rows` cells per ordered pair of present views: cells of people, seen or hidden, and a third empty
-    ground.
+    ground. rngs: one for each snapshot.
     """
     out: list[tuple[int, int, int, NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]] = []
-    for b, shot in enumerate(batch):
+    for b, (shot, rng) in enumerate(zip(batch, rngs, strict=True)):
         slots = np.flatnonzero(shot.present > 0)
         on_grid = grid.contains(shot.xy)
         for first in slots:

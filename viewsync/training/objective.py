@@ -5,8 +5,8 @@ Shape letters: B batch, V views (slot 0 the reference), Z heights, H W image, Hg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from viewsync.training.flow_losses import similarity_loss, warp_loss
 from viewsync.training.losses import (
     count_loss,
     density_loss,
+    mark_centres,
     mark_loss,
     mark_maps,
     partner_loss,
@@ -34,6 +35,23 @@ from viewsync.training.snapshots import Snapshot, density_map, scene_fundamental
 TOLD = ("matched",)
 
 
+def _whole(number: Tensor) -> Tensor | float:
+    return 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which part of a step's batch this process has: from its snapshot number `first` on, the whole unless
+    told. weigh: of a number of things here, what their mean counts in the mean over those of all processes.
+    """
+
+    first: int = 0
+    weigh: Callable[[Tensor], Tensor | float] = _whole
+
+
+WHOLE = Share()
+
+
 def batch_losses(
     model: CountingModel,
     batch: Sequence[Snapshot],
@@ -41,8 +59,10 @@ def batch_losses(
     scene: Scene,
     config: TrainConfig,
     step: int,
+    share: Share = WHOLE,
 ) -> dict[str, Tensor]:
-    """Every loss of a step by name, weighted; `grids` (V, Z, Hg, Wg, 2) in the scene's order of views.
+    """Every loss of a step by name, weighted; `grids` (V, Z, Hg, Wg, 2) in the scene's order of views, on the
+    model's device. Over several processes, each with its `share`, the mean of a loss is that of the batch.
 
     In stage one (`config.first_stage` of the steps) the methods' own losses are left out.
     """
@@ -66,55 +86,69 @@ def batch_losses(
         else:
             continue
         losses[f"{method}.flow"] = config.flow_weight * loss
-    target = torch.from_numpy(np.stack([density_map(s.xy[0], ground) for s in batch]))
+    device = grids.device
+    target = torch.from_numpy(np.stack([density_map(s.xy[0], ground) for s in batch])).to(device)
     for method, density in answer.density.items():
         losses[f"{method}.density"] = density_loss(density, target)
         losses[f"{method}.count"] = 0.05 * count_loss(density, target)
     seen = torch.from_numpy(
         np.stack([[density_map(s.xy[v][s.seen[v]], ground) for v in range(len(s.view))] for s in batch])
-    )
+    ).to(device)
     there = present.bool()
     cameras = [camera.undistorted() for camera in scene.cameras.values()]
     shape = (answer.marks.shape[-2], answer.marks.shape[-1])
-    losses["visible"] = 0.5 * density_loss(answer.visible[there], seen[there])
+    losses["visible"] = 0.5 * density_loss(answer.visible[there], seen[there]) * share.weigh(there.sum())
     if config.encoder == "trained":
-        marks = torch.from_numpy(np.stack([mark_maps(s, cameras, shape, STRIDE) for s in batch]))
-        losses["marks"] = 0.1 * mark_loss(answer.marks[there], marks[there])
+        maps = np.stack([mark_maps(s, cameras, shape, STRIDE) for s in batch])
+        marks = torch.from_numpy(maps).to(device)[there]
+        losses["marks"] = 0.1 * mark_loss(answer.marks[there], marks) * share.weigh(mark_centres(marks))
     if second_stage and config.encoder == "trained":
         losses["sparsity"] = config.sparsity * answer.features.mean()
     if answer.described is not None and model.column is not None:
         coarse = ground.coarser(2)
-        rows = partner_rows(batch, coarse, np.random.default_rng([config.seed, step, 1]))
+        numbers = range(step * config.batch + share.first, step * config.batch + share.first + len(batch))
+        rows = partner_rows(batch, coarse, [np.random.default_rng([config.seed, n, 1]) for n in numbers])
         known = (offset.abs() < UNKNOWN_FROM_S).float()
-        true = torch.from_numpy(np.stack([s.true_offset_s for s in batch]))
-        loss, share = partner_loss(
+        true = torch.from_numpy(np.stack([s.true_offset_s for s in batch])).to(device)
+        loss, matched = partner_loss(
             model.column, answer.described, rows, true, known, (coarse.rows, coarse.columns), coarse.cell_m
         )
-        losses["partner"], losses["matched"] = config.partner * loss, share
+        lessons, partners = (torch.tensor((rows.matched > least).sum()) for least in (-1, 0))
+        losses["partner"] = config.partner * loss * share.weigh(lessons)
+        losses["matched"] = matched * share.weigh(partners.clamp_min(1))
     return losses
 
 
 def tensors(batch: Sequence[Snapshot], grids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """grids (B, V, Z, Hg, Wg, 2), present (B, V), offsets as told (B, V)."""
-    geometry = torch.stack([grids[torch.from_numpy(s.view)] for s in batch])
-    present = torch.from_numpy(np.stack([s.present for s in batch]))
-    return geometry, present, torch.from_numpy(np.stack([s.offset_s for s in batch]))
+    """grids (B, V, Z, Hg, Wg, 2), present (B, V), offsets as told (B, V), all where the grids are."""
+    device = grids.device
+    geometry = torch.stack([grids[torch.from_numpy(s.view).to(device)] for s in batch])
+    present = torch.from_numpy(np.stack([s.present for s in batch])).to(device)
+    return geometry, present, torch.from_numpy(np.stack([s.offset_s for s in batch])).to(device)
 
 
-def pictures(images: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """Images (V, H, W, 3) of B snapshots as (B, V, 3, H, W) in 0..1."""
-    return torch.from_numpy(np.stack(images)).permute(0, 1, 4, 2, 3).float() / 255.0
+def pictures(images: Sequence[NDArray[np.uint8]], device: torch.device | None = None) -> Tensor:
+    """Images (V, H, W, 3) of B snapshots as (B, V, 3, H, W) in 0..1, on the CPU unless told."""
+    # They travel as bytes.
+    return torch.from_numpy(np.stack(images)).to(device).permute(0, 1, 4, 2, 3).float() / 255.0
+
+
+def device_of(model: CountingModel) -> torch.device:
+    """Where a model's weights are."""
+    return next(model.parameters()).device
 
 
 def encode(model: CountingModel, batch: Sequence[Snapshot]) -> Tensor:
     """Features (B, V, C, h, w) of the snapshots' frames: kept ones, or those of their images."""
     kept = [shot.features for shot in batch if shot.features is not None]
-    return from_levels(model, kept) if kept else model.encode(pictures([shot.images for shot in batch]))
+    if kept:
+        return from_levels(model, kept)
+    return model.encode(pictures([shot.images for shot in batch], device_of(model)))
 
 
 def from_levels(model: CountingModel, kept: Sequence[NDArray[np.uint8]]) -> Tensor:
     """Features (V, C, h, w) of B snapshots, kept as levels on the wire, as (B, V, C, h, w) in 0..1."""
-    return torch.from_numpy(np.stack(kept)).float() / float(model.config.levels - 1)
+    return torch.from_numpy(np.stack(kept)).to(device_of(model)).float() / float(model.config.levels - 1)
 
 
 def encode_with_synchronous(
@@ -133,7 +167,8 @@ def encode_with_synchronous(
     if kept:
         features, others = encode(model, batch), from_levels(model, kept)
     else:
-        every = torch.cat([pictures([shot.images for shot in batch]), pictures(frames)], dim=1)
+        shown, device = [shot.images for shot in batch], device_of(model)
+        every = torch.cat([pictures(shown, device), pictures(frames, device)], dim=1)
         features, others = model.encode(every).split([len(batch[0].view), len(frames[0])], dim=1)
     return features, torch.cat([features[:, :1], others], dim=1)
 
@@ -145,8 +180,8 @@ def fundamentals(model: CountingModel, batch: Sequence[Snapshot], scene: Scene) 
     if "cls-epi" not in model.config.methods:
         return None
     rows, columns = model.config.grid
-    every = torch.from_numpy(scene_fundamentals(scene, columns, rows))
-    return torch.stack([every[int(shot.view[0])][torch.from_numpy(shot.view)] for shot in batch])
+    every = scene_fundamentals(scene, columns, rows)
+    return torch.from_numpy(np.stack([every[shot.view[0]][shot.view] for shot in batch])).to(device_of(model))
 
 
 def true_people(model: CountingModel, batch: Sequence[Snapshot], scene: Scene) -> People | None:
@@ -161,7 +196,8 @@ def true_people(model: CountingModel, batch: Sequence[Snapshot], scene: Scene) -
     for b, shot in enumerate(batch):
         place[b, :, : shot.xy.shape[1]] = shot.xy - (scene.ground.origin_x_m, scene.ground.origin_y_m)
         seen[b, :, : shot.xy.shape[1]] = shot.seen
-    return People(torch.from_numpy(place), torch.from_numpy(seen))
+    device = device_of(model)
+    return People(torch.from_numpy(place).to(device), torch.from_numpy(seen).to(device))
 
 
 def single_frames(shot: Snapshot) -> list[Snapshot]:

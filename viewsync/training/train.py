@@ -7,7 +7,7 @@ simulator's truth; stage two adds every method's fusion and decoder and trains a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calib.scene import Scene
 from viewsync.errors import UserError
 from viewsync.nets.model import CountingModel
 from viewsync.sim.scenes import load
 from viewsync.training.checkpoint import (
+    check_fresh,
     check_same_run,
     has_checkpoint,
     load_into,
@@ -33,20 +33,10 @@ from viewsync.training.checkpoint import (
 )
 from viewsync.training.config import TrainConfig
 from viewsync.training.log import TrainingLog
-from viewsync.training.objective import (
-    TOLD,
-    batch_losses,
-    encode,
-    fundamentals,
-    pictures,
-    single_frames,
-    tensors,
-    true_people,
-)
-from viewsync.training.snapshots import Snapshot, SnapshotSet, density_map, scene_grids
-
-# The stream of snapshots that every run is validated on.
-VALIDATION_STREAM = 9_999_999
+from viewsync.training.objective import TOLD, Share, batch_losses, device_of, pictures
+from viewsync.training.processes import Processes
+from viewsync.training.snapshots import Snapshot, SnapshotSet, scene_grids
+from viewsync.training.validation import settle_statistics, validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +54,10 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
     Once `stop` is set, the step in hand is finished and saved in `last`; the same call then goes on with the
     numbers that an uninterrupted run would have had. Returns `out/best`. Raises UserError on a loss that is
     not a number, naming the batch (the last good checkpoint stays), for a checkpoint of another
-    configuration, and for data that are missing.
+    configuration, and for data that are missing. Of several processes the first one reports and writes; all
+    return, or raise, together.
     """
+    processes = Processes(config.accelerator, config.devices, config.nodes, config.precision)
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     scene = load(config.scene).scene
@@ -75,10 +67,11 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
             "models need an even number of both, because they match on cells twice as large"
         )
     first = next(iter(scene.cameras.values()))
-    grids = torch.from_numpy(scene_grids(scene, first.width, first.height))
+    grids = torch.from_numpy(scene_grids(scene, first.width, first.height)).to(processes.device)
     model = CountingModel(config.model(scene))
     if config.encoder == "frozen":
         model.encoder.requires_grad_(False)
+    processes.place(model)
     learnt = [weight for weight in model.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(learnt, config.learning_rate, weight_decay=config.weight_decay)
     views = tuple(scene.cameras)
@@ -92,123 +85,87 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
         )
     start, best = 0, math.inf
     before = _runs_before(config)
+    mine = processes.share(config.batch)
+    share = Share(mine.start, processes.weigh)
     if has_checkpoint(out / "last"):
         check_same_run(out / "last", config.model_dump(mode="json"))
         state = load_into(out / "last", model, optimiser)
         start, best = int(state["step"]), math.inf if state["best"] is None else float(state["best"])
-    elif config.start_from is not None:
-        _start_from(model, config.start_from)
+    else:
+        check_fresh(out)
+        if config.start_from is not None:
+            _start_from(model, config.start_from)
+    if not processes.all_alike(start):
+        raise UserError(
+            f"{out}: the processes find different checkpoints there; choose a folder that all machines share"
+        )
     if config.encoder == "frozen":
         for drawn in (snapshots, held_out):
             drawn.encode_once(lambda images: levels_of(model, images))
-    log = TrainingLog(out / "log.csv", config.methods, start, config.flow_loss != "none")
+    log = None
+    if processes.first:
+        log = TrainingLog(out / "log.csv", config.methods, start, config.flow_loss != "none")
     with ThreadPoolExecutor(1) as ahead:
-        waiting = ahead.submit(_draw_batch, snapshots, config, start)
+        waiting = ahead.submit(_draw_batch, snapshots, config, start, mine)
         for step in range(start, config.steps):
             batch = waiting.result()
-            waiting = ahead.submit(_draw_batch, snapshots, config, step + 1)
+            waiting = ahead.submit(_draw_batch, snapshots, config, step + 1, mine)
             for group in optimiser.param_groups:
                 group["lr"] = _rate(config, step)
             model.train()
             model.encoder.train(config.encoder == "trained")
-            losses = batch_losses(model, batch, grids, scene, config, step)
-            total = torch.stack([v for k, v in losses.items() if k not in TOLD]).sum()
-            if not torch.isfinite(total):
-                raise UserError(_not_a_number(losses, config, step, out / "last"))
+            losses = batch_losses(model, batch, grids, scene, config, step, share)
+            every = processes.gather(torch.stack([*losses.values()]))
+            if not torch.isfinite(every).all():
+                raise processes.stopped(_not_a_number(every, [*losses], config, step, out / "last"))
             optimiser.zero_grad(set_to_none=True)
-            total.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            torch.stack([v for k, v in losses.items() if k not in TOLD]).sum().backward()
+            processes.average_gradients(learnt)
+            length = torch.nn.utils.clip_grad_norm_(learnt, 1.0)
+            if not torch.isfinite(length):
+                raise processes.stopped(_no_gradient(config, step, out / "last"))
             optimiser.step()
-            numbers = {k: float(v.detach()) for k, v in losses.items()}
+            numbers = dict(zip(losses, every.mean(dim=0).tolist(), strict=True))
             done, validation = step + 1, None
             due = done % config.validate_every == 0 or done == config.steps
+            better = False
             if due and (config.no_answers or done > config.first_stage * config.steps):
                 if config.encoder == "trained":
-                    settle_statistics(model, snapshots, config, min(40, config.validation_snapshots))
-                validation = validate(model, held_out, grids, scene, config)
-                if validation["score"] < best:
-                    best = validation["score"]
-                    state = _state(config, before, done, best, validation)
-                    save_checkpoint(out / "best", model, None, state)
+                    batches = min(40, config.validation_snapshots)
+                    settle_statistics(model, snapshots, config, processes, batches)
+                validation = validate(model, held_out, grids, scene, config, processes)
+                better = validation["score"] < best
+                best = min(best, validation["score"])
             # Asked once: a signal that comes after saving is for the next step.
-            last = stop.is_set()
-            if due or last:
+            last = processes.any(stop.is_set())
+            if log is not None:
+                # First the log: of what it says beyond the checkpoint, the next run drops the rest.
+                log.write(done, numbers, validation)
                 state = _state(config, before, done, best, validation)
-                save_checkpoint(out / "last", model, optimiser, state)
-            log.write(done, numbers, validation)
-            report(Progress(done, numbers, validation))
+                if better:
+                    save_checkpoint(out / "best", model, None, state)
+                if due or last:
+                    save_checkpoint(out / "last", model, optimiser, state)
+                report(Progress(done, numbers, validation))
             if last:
                 break
+    if log is not None:
+        log.close()
+    processes.wait()
     return out / "best"
-
-
-def settle_statistics(
-    model: CountingModel, snapshots: SnapshotSet, config: TrainConfig, batches: int = 40
-) -> None:
-    """Set the encoder's normalisation statistics to their mean over `batches` of training frames.
-
-    The running averages lag behind weights that still move, which shifts every count by several people.
-    Training itself never reads them, so nothing else changes.
-    """
-    layers = [m for m in model.encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # cumulative mean
-    model.train()
-    with torch.no_grad():
-        for index in range(batches):
-            shots = [snapshots.draw(VALIDATION_STREAM, index * config.batch + k) for k in range(config.batch)]
-            model.encode(pictures([shot.images for shot in shots]))
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-
-
-def validate(
-    model: CountingModel, held_out: SnapshotSet, grids: Tensor, scene: Scene, config: TrainConfig
-) -> dict[str, float]:
-    """Count MAE and density MSE of every method on fixed snapshots; `score` is the mean of the latter.
-
-    A run without answers is judged by the same figures of whom each view sees, as method `visible`.
-    """
-    model.eval()
-    errors: dict[str, list[float]] = {}
-    with torch.inference_mode():
-        for index in range(config.validation_snapshots):
-            shot = held_out.draw(VALIDATION_STREAM, index, plain=index % 3 > 0)
-            if config.reference_alone:
-                shot = single_frames(shot)[0]
-            methods = () if config.no_answers else config.methods
-            geometry, present, offset = tensors([shot], grids)
-            lines = fundamentals(model, [shot], scene)
-            truth = true_people(model, [shot], scene)
-            features = encode(model, [shot])
-            answer = model.fuse(features, geometry, present, offset, methods, lines, people=truth)
-            pairs = [(m, d[0], density_map(shot.xy[0], scene.ground)) for m, d in answer.density.items()]
-            if config.no_answers:
-                slots = np.flatnonzero(shot.present > 0)
-                seen = [density_map(shot.xy[v][shot.seen[v]], scene.ground) for v in slots]
-                pairs = [("visible", answer.visible[0, v], s) for v, s in zip(slots, seen, strict=True)]
-            for name, density, target in pairs:
-                d = density.numpy()
-                errors.setdefault(f"{name}.mae", []).append(abs(float(d.sum() - target.sum())))
-                errors.setdefault(f"{name}.density_mse", []).append(float(((d - target) ** 2).sum()))
-    means = {k: float(np.mean(v)) for k, v in errors.items()}
-    means["score"] = float(np.mean([v for k, v in means.items() if k.endswith("density_mse")]))
-    return means
 
 
 def levels_of(model: CountingModel, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Features (N, C, h, w) of pinhole images (N, H, W, 3), as levels on the wire."""
     model.eval()
     with torch.inference_mode():
-        features = model.encode(pictures([images]))[0] * (model.config.levels - 1)
-    levels: NDArray[np.uint8] = features.round().to(torch.uint8).numpy()
+        features = model.encode(pictures([images], device_of(model)))[0] * (model.config.levels - 1)
+    levels: NDArray[np.uint8] = features.round().to(torch.uint8).cpu().numpy()
     return levels
 
 
-def _draw_batch(snapshots: SnapshotSet, config: TrainConfig, step: int) -> list[Snapshot]:
-    return [snapshots.draw(config.seed, step * config.batch + k) for k in range(config.batch)]
+def _draw_batch(snapshots: SnapshotSet, config: TrainConfig, step: int, share: range) -> list[Snapshot]:
+    return [snapshots.draw(config.seed, step * config.batch + k) for k in share]
 
 
 def _rate(config: TrainConfig, step: int) -> float:
@@ -227,12 +184,26 @@ def _start_from(model: CountingModel, folder: Path) -> None:
     model.load_state_dict({**own, **{k: v for k, v in known.items() if k in own and own[k].shape == v.shape}})
 
 
-def _not_a_number(losses: dict[str, Tensor], config: TrainConfig, step: int, kept: Path) -> str:
-    which = ", ".join(k for k, v in losses.items() if not torch.isfinite(v))
+def _not_a_number(every: Tensor, names: Sequence[str], config: TrainConfig, step: int, kept: Path) -> str:
+    """`every` (P, L): the losses `names` of each process."""
+    bad = ~torch.isfinite(every)
+    process = int(bad.any(dim=1).nonzero()[0])
+    which = ", ".join(name for name, is_bad in zip(names, bad[process].tolist(), strict=True) if is_bad)
+    each = config.batch // len(every)
+    return _stopped(which, config, step, range(process * each, (process + 1) * each), kept)
+
+
+def _no_gradient(config: TrainConfig, step: int, kept: Path) -> str:
+    return _stopped("the gradient", config, step, range(config.batch), kept)
+
+
+def _stopped(what: str, config: TrainConfig, step: int, share: range, kept: Path) -> str:
     first = step * config.batch
+    saved = f"{kept} is as last saved" if has_checkpoint(kept) else "nothing was saved yet"
     return (
-        f"step {step + 1}: {which} is not a number, on snapshots {first} to {first + config.batch - 1} of "
-        f"seed {config.seed}; lower learning_rate and train into another --out; {kept} is as last saved"
+        f"step {step + 1}: {what} is not a number, on snapshots {first + share.start} to "
+        f"{first + share.stop - 1} of seed {config.seed}; lower learning_rate and train into another --out; "
+        f"{saved}"
     )
 
 
