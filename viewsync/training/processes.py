@@ -33,10 +33,13 @@ class StoppedElsewhere(UserError):
 
 
 def speaks() -> bool:
-    """Whether this process shows progress and says what is wrong: the first one of each machine, by what its
-    launcher has set.
-    """
+    """Whether this process is its machine's first, which says what is wrong, by what its launcher has set."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def leads() -> bool:
+    """Whether this process is the first of all, which shows progress."""
+    return speaks() and os.environ.get("RANK", os.environ.get("NODE_RANK", "0")) == "0"
 
 
 class Processes:

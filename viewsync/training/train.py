@@ -148,6 +148,7 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
                     save_checkpoint(out / "last", model, optimiser, state)
                 report(Progress(done, numbers, validation))
             if last:
+                stop.set()  # told in one process, it holds for all
                 break
     if log is not None:
         log.close()
