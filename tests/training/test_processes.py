@@ -72,8 +72,8 @@ def test_two_processes_take_the_steps_of_one(small_run: TrainConfig, both: Path,
     together = told(both, 0)["losses"]
     assert isinstance(together, list) and len(together) == len(alone) == 6
     assert told(both, 1)["losses"] == []  # the first one reports
-    # The first step's losses differ by rounding; later ones by what it makes of weights whose gradient is next
-    # to nothing, because Adam normalises it. About 0.02 of the way when this was written.
+    # The first step's losses differ by rounding; later ones by what it makes of weights whose gradient is
+    # next to nothing, because Adam normalises it. About 0.02 of the way when this was written.
     assert together[0] == pytest.approx(alone[0].losses, rel=1e-5)
     for ours, theirs in zip(together[1:], alone[1:], strict=True):
         assert ours == pytest.approx(theirs.losses, rel=2e-2, abs=2e-2)
