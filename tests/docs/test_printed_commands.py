@@ -203,6 +203,15 @@ def test_other_programs_are_asked_for_what_is_there(command: Any) -> None:
     elif "deploy/try-podman" in rest:
         script = (ROOT / "deploy/try-podman").read_text("utf-8")
         assert all(f'"{word}"' in script for word in rest if word.startswith("--"))
+    elif program == "torchrun":
+        from torch.distributed.run import get_args_parser
+
+        given = get_args_parser().parse_args(rest)
+        assert given.module and given.training_script == "viewsync"
+        words, trained = given.training_script_args, dict(pages.commands())[("train",)]
+        known = {option for parameter in trained.params for option in parameter.opts}
+        assert words[0] == "train" and {word for word in words if word.startswith("--")} <= known
+        assert "def test_two_processes_take_the_steps_of_one(" in "".join(TESTS.values())
     else:
         # Installing is what make did before this test; the names must be ours.
         assert [program, *rest[:1]] == ["pip", "install"], f"{command.where}: nothing tests {program!r}"
