@@ -103,6 +103,17 @@ class GroundGrid:
             self.rows // factor,
         )
 
+    def with_cells(self, cell_m: float) -> Self:
+        """About the same piece of ground, not less, in cells of `cell_m` metres: as many rows and columns as
+        it takes, even numbers of both, around the same middle.
+        """
+        sides = [2 * math.ceil(n * self.cell_m / cell_m / 2 - 1e-9) for n in (self.columns, self.rows)]
+        corner = (
+            self.origin_x_m + (self.columns * self.cell_m - sides[0] * cell_m) / 2,
+            self.origin_y_m + (self.rows * self.cell_m - sides[1] * cell_m) / 2,
+        )
+        return type(self)(*corner, cell_m, *sides)
+
 
 def _require_pinhole(camera: Camera, wanted_by: str) -> None:
     if not camera.is_pinhole:

@@ -16,6 +16,7 @@ from viewsync.bundle_writing import write_bundle
 from viewsync.errors import BundleError
 from viewsync.nets.config import BOUNDS
 from viewsync.nets.encoder import STRIDE
+from viewsync.nets.fit import misfit
 from viewsync.nets.model import UNKNOWN_OFFSET_S, CountingModel
 
 
@@ -124,25 +125,11 @@ def bundle_parts(
 
 def _check_fit(model: CountingModel, scene: Scene) -> None:
     """What the weights fix must be so in the scene; the rest (cameras, size of the ground) is free."""
-    config, ground = model.config, scene.ground
+    problem = misfit(model.config, scene)
     sizes = {(camera.width, camera.height) for camera in scene.cameras.values()}
-    problem = ""
-    slots = sorted(scene.cameras, key=lambda view: view != next(iter(config.views), None))
-    if config.views and tuple(slots) != config.views:
-        problem = f"its views are {', '.join(slots)}, the model was trained for {', '.join(config.views)}"
-    elif config.camera_level and any(
-        (-(-side[1] // STRIDE), -(-side[0] // STRIDE)) != config.grid for side in sizes
-    ):
-        problem = f"its pictures do not make features of {config.grid[0]} rows and {config.grid[1]} columns"
-    elif len(scene.heights_m) != config.heights:
-        problem = f"it has {len(scene.heights_m)} heights, the model was trained with {config.heights}"
-    elif abs(ground.cell_m - config.cell_m) > 1e-6:
-        problem = f"its ground cells are {ground.cell_m} m, the model was trained with {config.cell_m} m"
-    elif ground.rows % 2 or ground.columns % 2:
-        problem = "its ground has an odd number of rows or columns"
-    elif len(sizes) > 1:
+    if not problem and len(sizes) > 1:
         problem = "its cameras have different sizes; bring them to one"
-    elif any(side % (2 * STRIDE) for size in sizes for side in size):
+    elif not problem and any(side % (2 * STRIDE) for size in sizes for side in size):
         problem = f"its pictures' sides must be multiples of {2 * STRIDE} pixels"
     if problem:
         raise BundleError(f"scene {scene.name} does not fit the model: {problem}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from calib.scene import Scene
 from viewsync.errors import UserError
+from viewsync.sim.rigs import RIGS
 
 
 def training_record(state: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
@@ -18,12 +19,16 @@ def training_record(state: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
     config = _plain_config(state["config"])
     first = min(config["train_seeds"][0], config["validation_seeds"][0])
     end = max(config["train_seeds"][1], config["validation_seeds"][1])
+    made = f"viewsync sim dataset --scene {config['scene']} --out {config['data']} --crowds {first}:{end}"
+    place = config["scene"]
+    if config["scene"] == RIGS:
+        made, place = f"viewsync sim rigs --out {config['data']} --rigs {first}:{end}", scene.name
     return {
         "scene": scene.name,
         "commands": [
-            f"viewsync sim dataset --scene {config['scene']} --out {config['data']} --crowds {first}:{end}",
+            made,
             "viewsync train --config CONFIG --out RUN, each of `before` in order, then CONFIG",
-            f"viewsync export --checkpoint RUN/best --scene {config['scene']} --out BUNDLE",
+            f"viewsync export --checkpoint RUN/best --scene {place} --out BUNDLE",
         ],
         "before": [{**run, "config": _plain_config(run["config"])} for run in state.get("before", [])],
         "config": config,

@@ -86,6 +86,10 @@ RUN_BY = {
     "sim pets2009 crowds --out --crowds": "test_training_crowds_are_made_once_and_carry_their_truth",
     "sim pets2009 sequences --out": "test_a_recording_is_what_came_over_rtsp_and_when",
     "sim dataset --scene --out --crowds": "test_the_command_makes_keeps_and_explains",
+    "sim rigs --out --rigs --crowds": "test_the_command_makes_rigs_once_and_another_rig_never_joins",
+    "evaluate --tuning-data! --checkpoint --scene --data --tuning --crowds --frames --json --threads": (
+        "test_a_checkpoint_answers_for_a_scene_it_never_saw"
+    ),
     "sim describe --scene --people --crowds --json": "test_the_command_prints_json",
     "train --config --out --set": "test_ctrl_c_saves_and_the_same_command_goes_on",
     "export --checkpoint --scene --out --replace --accuracy --data --crowds": (

@@ -13,6 +13,7 @@ from viewsync.training.config import TrainConfig
 PAGE = (Path(__file__).parents[2] / "docs" / "train.md").read_text(encoding="utf-8")
 COMMANDS = {
     "sim dataset": sim.dataset,
+    "sim rigs": sim.rigs,
     "sim describe": sim.describe,
     "train": train.command,
     "evaluate": evaluate.command,

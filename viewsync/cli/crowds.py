@@ -29,10 +29,16 @@ def make_missing(
     interval_s: float = 1.0,
     together: bool = False,
 ) -> None:
-    """Make those of `crowds` that `folder` lacks, with a progress bar; Ctrl-C keeps what is whole."""
+    """Make those of `crowds` that `folder` lacks, with a progress bar; Ctrl-C keeps what is whole. Of the
+    scene `rigs`, the rigs of these numbers.
+    """
     from viewsync.sim.dataset import claim, lacking, make_set
+    from viewsync.sim.rigs import RIGS
     from viewsync.sim.scenes import load
 
+    if scene == RIGS:
+        make_missing_rigs(folder, crowds, 1, workers=workers)
+        return
     if not lacking(folder, crowds):
         claim(folder, load(scene).scene)
         return
@@ -40,13 +46,38 @@ def make_missing(
         make_set(scene, folder, crowds, frames, interval_s, workers, done, stop, together)
 
 
-@contextmanager
-def making(folder: Path, crowds: Sequence[int]) -> Iterator[tuple[Callable[[int], None], Event]]:
-    """A progress bar over `crowds`, those in `folder` done already: what to call after each further one, and
-    the event that Ctrl-C sets. Aborts at the end, saying how to go on, where it was set.
-    """
-    from viewsync.sim.dataset import lacking
+def make_missing_rigs(
+    folder: Path,
+    rigs: range,
+    crowds: int = 2,
+    frames: int = 6,
+    interval_s: float = 1.0,
+    workers: int = 2,
+) -> None:
+    """`make_missing` of `crowds` crowds for each of these rigs."""
+    from viewsync.sim.rigs import crowds_of, lacking_crowds, make_rigs
 
+    def left(folder: Path, every: Sequence[int]) -> list[int]:
+        return lacking_crowds(folder, rigs, crowds)
+
+    if not left(folder, ()):
+        return
+    every = [seed for number in rigs for seed in crowds_of(number, crowds)]
+    with making(folder, every, left) as (done, stop):
+        make_rigs(folder, rigs, crowds, frames, interval_s, workers, done, stop)
+
+
+@contextmanager
+def making(
+    folder: Path, crowds: Sequence[int], missing: Callable[[Path, Sequence[int]], list[int]] | None = None
+) -> Iterator[tuple[Callable[[int], None], Event]]:
+    """A progress bar over `crowds`, those in `folder` done already: what to call after each further one, and
+    the event that Ctrl-C sets. Aborts at the end, saying how to go on, where it was set. missing: those of
+    them that the folder lacks; else as `viewsync.sim.dataset.lacking`.
+    """
+    from viewsync.sim import dataset
+
+    lacking = missing or dataset.lacking
     there = len(crowds) - len(lacking(folder, crowds))
     made = itertools.count(there + 1)
     stop = stopping()

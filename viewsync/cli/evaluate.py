@@ -40,7 +40,7 @@ def _constant_offsets(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of crowds; missing ones are made there [runs/data/SCENE-test]. With --table: of the sets.",
 )
-@click.option("--scene", help="What to simulate where crowds are missing [the scene of the training].")
+@click.option("--scene", help="For which scene to answer, `rigs` for random ones [that of the training].")
 @click.option(
     "--crowds",
     metavar="A:B",
@@ -56,6 +56,11 @@ def _constant_offsets(
     default="100030:100036",
     show_default=True,
     help="Crowds that choose the threshold for locating people.",
+)
+@click.option(
+    "--tuning-data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the --tuning crowds, which may be of another scene or of rigs [--data].",
 )
 @click.option(
     "--frames", type=click.IntRange(1), default=1000, show_default=True, help="Snapshots to answer."
@@ -125,6 +130,7 @@ def command(
     scene: str | None,
     crowds: range,
     tuning: range,
+    tuning_data: Path | None,
     frames: int,
     kappa_s: float | None,
     tau_s: dict[str, float] | None,
@@ -163,23 +169,38 @@ def command(
             raise click.UsageError("--sequences needs a --bundle, and --data with the --tuning crowds")
         measure_sequences(bundle, sequences, data, tuning, frames, kappa_s, threads, json_path)
         return
-    if set(crowds) & set(tuning):
+    if set(crowds) & set(tuning) and tuning_data in (None, data):
         raise click.UsageError("--tuning and --crowds share crowds; thresholds chosen on them would flatter")
 
     from viewsync.bundle import Bundle
     from viewsync.errors import UserError
+    from viewsync.sim.rigs import RIGS
     from viewsync.sim.scenes import load
     from viewsync.training import report
+    from viewsync.training.checkpoint import load_state
     from viewsync.training.evaluate import BundleRunner, Evaluation, evaluate, tuning_frames
     from viewsync.training.memory import hold_memory
     from viewsync.training.runners import Runner, TorchRunner
+    from viewsync.training.source import place_of
 
-    alone = [(folder, TorchRunner(folder, threads)) for folder in checkpoints]
+    stop = stopping()
+    hold_memory()
+    states = [load_state(folder) for folder in checkpoints]
+    loaded = None if bundle is None else Bundle.load(bundle)
+    trained = states[0]["config"] if loaded is None else loaded.manifest.training.get("config", {})
+    scene = scene or trained.get("scene") or ("" if loaded is None else loaded.scene.name)
+    if scene == RIGS and (loaded is not None or tau_s is not None):
+        raise click.UsageError("rigs differ in their cameras: they take no --bundle and no --tau")
+    data = data or Path("runs/data") / f"{RIGS if scene == RIGS else load(scene).scene.name}-test"
+    if scene == RIGS:
+        for wanted in (crowds, *([tuning] if tuning_data is None else [])):
+            make_missing(scene, data, wanted, workers)
+    asked_of = [*crowds, *(tuning if tuning_data is None else ())]
+    place = place_of(scene, data, asked_of)
+    alone = [(folder, TorchRunner(folder, threads, place)) for folder in checkpoints]
     measured: dict[str, object] = {"checkpoints": {_short(f): r.weights_sha256 for f, r in alone}}
-    if bundle is not None:
-        loaded = Bundle.load(bundle)
+    if loaded is not None:
         first: BundleRunner | TorchRunner = BundleRunner(loaded, threads=threads)
-        trained = loaded.manifest.training.get("config", {})
         default = loaded.manifest.default
         kappa_s = loaded.manifest.offset.trained_s if kappa_s is None else kappa_s
         measured["files"] = {
@@ -188,10 +209,8 @@ def command(
         others = alone
     else:
         first, others = alone[0][1], alone[1:]
-        trained, default = first.config, first.graphs[0]
-        kappa_s = float(first.config["kappa_s"]) if kappa_s is None else kappa_s
-    scene = scene or trained.get("scene") or first.scene.name
-    place = load(scene).scene
+        default = first.graphs[0]
+        kappa_s = float(trained["kappa_s"]) if kappa_s is None else kappa_s
     unknown = [view for view in tau_s or () if view not in place.cameras]
     if unknown:
         raise click.UsageError(f"--tau {unknown[0]}: the scene has {', '.join(place.cameras)}")
@@ -199,13 +218,20 @@ def command(
     if len(asked) > 1:
         raise UserError(f"references {', '.join(sorted(asked))} are fixed; measure them one at a time")
     reference = next(iter(asked), None)
-    data = data or Path("runs/data") / f"{place.name}-test"
-    stop = stopping()
-    hold_memory()
-    for wanted in (tuning, crowds):
-        make_missing(scene, data, wanted, workers)
+    tuners: dict[str, Runner] = {}
+    if tuning_data is not None:
+        if loaded is not None:
+            raise click.UsageError("--tuning-data may be of another scene, for which a bundle cannot answer")
+        own = tuning_data / "scene.yaml"
+        there = place_of(str(own) if own.exists() else RIGS, tuning_data, tuning)
+        tuners = {_short(folder): TorchRunner(folder, threads, there) for folder in checkpoints}
+    elif scene != RIGS:
+        make_missing(scene, data, tuning, workers)
+    if scene != RIGS:
+        make_missing(scene, data, crowds, workers)
 
-    def measure(what: str, runner: Runner) -> Evaluation:
+    def measure(what: str, runner: Runner, name: str) -> Evaluation:
+        elsewhere = None if tuning_data is None else (tuners[name], tuning_data)
         total = frames + tuning_frames(frames)
         numbers = itertools.count(1)
         with progress(f"evaluate {what}", total) as advance:
@@ -215,16 +241,20 @@ def command(
                     raise click.Abort
                 advance(next(numbers))
 
-            return evaluate(runner, data, crowds, tuning, frames, kappa_s, one_more, reference, tau_s)
+            return evaluate(
+                runner, data, crowds, tuning, frames, kappa_s, one_more, reference, tau_s, elsewhere
+            )
 
-    evaluation = measure(first.scene.name, first)
+    evaluation = measure(first.scene.name, first, _short(checkpoints[0]) if checkpoints else "")
     for folder, runner in others:
         if runner.scene.cameras.keys() != first.scene.cameras.keys():
             raise UserError(f"{folder} is of other cameras than the first; measure them one at a time")
+        if runner.scene.ground != first.scene.ground:
+            raise UserError(f"{folder} has ground cells of another size than the first; measure it alone")
         for suffix in ("own encoder", _short(folder)):
             if not any(f"{graph} ({suffix})" in evaluation.scores for graph in runner.graphs):
                 break
-        found = measure(_short(folder), runner)
+        found = measure(_short(folder), runner, _short(folder))
         evaluation = evaluation.joined(found, {g: f"{g} ({suffix})" for g in runner.graphs})
     protocol = {
         "command": "viewsync evaluate",
@@ -236,6 +266,8 @@ def command(
     }
     if tau_s is not None:
         protocol["tau_s"] = tau_s
+    if first.scene.ground != place.ground:
+        protocol["cell_m"] = first.scene.ground.cell_m
     document = report.document(evaluation, default, protocol, measured)
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)

@@ -70,6 +70,7 @@ def command(
     from export.parity import as_manifest, measure, refuse_beyond_limit
     from export.record import check_measured, training_record
     from viewsync.errors import BundleError
+    from viewsync.sim.rigs import RIGS
     from viewsync.sim.scenes import load
     from viewsync.training.checkpoint import load_model, load_state
     from viewsync.training.config import TrainConfig
@@ -81,6 +82,8 @@ def command(
         raise BundleError(f"{out} exists; choose a new place for the bundle, or say --replace")
     state = load_state(checkpoint)
     scene = scene or str(state["config"]["scene"])
+    if scene == RIGS:
+        raise click.UsageError(f"{checkpoint} was trained on random rigs: say for which cameras with --scene")
     place = load(scene).scene
     trained = TrainConfig.model_validate(state["config"])
     kappa_s = trained.reach_s

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from viewsync.cli.crowds import crowd_range, make_missing
+from viewsync.cli.crowds import crowd_range, make_missing, make_missing_rigs
 from viewsync.cli.sim_pets2009 import command as pets2009_command
 from viewsync.cli.sim_site import link, up
 from viewsync.cli.sim_sweep import sweep
@@ -199,6 +199,43 @@ def dataset(
     """
     make_missing(scene, out, crowds, workers, frames, interval_s, together)
     click.echo(f"{out}: {len(crowds)} crowds", err=True)
+
+
+@command.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder of the rigs."
+)
+@click.option(
+    "--rigs", metavar="A:B", callback=crowd_range, required=True, help="Which rigs: numbers A to B - 1."
+)
+@click.option(
+    "--crowds",
+    type=click.IntRange(1, 100),
+    default=2,
+    show_default=True,
+    help="Crowds of each rig, in other clothes and light.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1), default=2, show_default=True, help="How many to make at a time."
+)
+@click.option(
+    "--frames", type=click.IntRange(1), default=6, show_default=True, help="Frames per crowd and view."
+)
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Time between a view's frames, s.",
+)
+def rigs(out: Path, rigs: range, crowds: int, workers: int, frames: int, interval_s: float) -> None:
+    """Make random camera layouts with crowds, to train a model that serves rigs it never saw.
+
+    A rig is a pure function of its number. What is there already is kept, so an interrupted run goes on.
+    """
+    make_missing_rigs(out, rigs, crowds, frames, interval_s, workers)
+    click.echo(f"{out}: {len(rigs)} rigs, {len(rigs) * crowds} crowds", err=True)
 
 
 @command.command()

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 _CHEST_M = 1.0
 # (name, length, width, height, colour) of what may stand about.
-_THINGS = (
+THINGS = (
     ("van", 5.2, 2.1, 2.6, (188, 188, 184)),
     ("kiosk", 2.4, 2.2, 2.8, (112, 120, 116)),
     ("board", 3.2, 0.3, 2.6, (70, 76, 92)),
@@ -74,12 +74,12 @@ def occluders(scene: Scene, walked: Floats, seed: int) -> tuple[Box, ...]:
     high = low + ground.cell_m * np.array([ground.columns, ground.rows]) + 2 * _BEYOND_M
     eyes = np.array([camera.centre for camera in scene.cameras.values()])
     found: list[Box] = []
-    for name, length, width, height, colour in _THINGS:
+    for name, length, width, height, colour in THINGS:
         best: tuple[int, Box] | None = None
         tried = zip(rng.uniform(low, high, (_TRIES, 2)), rng.uniform(0, np.pi, _TRIES), strict=True)
         for place, yaw in tried:
             box = Box(name, float(place[0]), float(place[1]), length, width, height, float(yaw), colour)
-            if not _clear(scene, box, steps, found) or not _whole(scene, box):
+            if not _clear(scene, box, steps, found) or not whole(scene, box):
                 continue
             hides = sum(int(_hidden(eye, watched, box).sum()) for eye in eyes)
             if hides and (best is None or hides > best[0]):
@@ -97,7 +97,7 @@ def _clear(scene: Scene, box: Box, steps: Any, others: list[Box]) -> bool:
     return all(np.hypot(box.x - o.x, box.y - o.y) > (box.length + o.length) / 2 + 0.5 for o in others)
 
 
-def _whole(scene: Scene, box: Box) -> bool:
+def whole(scene: Scene, box: Box) -> bool:
     """Whether the box is wholly before or wholly behind every camera, and not right before one."""
     reach = np.hypot(box.length, box.width) / 2
     for camera in scene.cameras.values():

@@ -184,7 +184,7 @@ class Renderer:
         with np.errstate(invalid="ignore"):
             fine = shown & np.isfinite(places).all(axis=(1, 2)) & (np.abs(places).max(axis=(1, 2)) < 4000)
         width = self._big.K[1, 1] / np.maximum(depth[:, Joint.PELVIS], 0.3)
-        whole = np.round(np.nan_to_num(places)).astype(int)
+        whole = np.round(np.where(fine[:, None, None], places, 0.0)).astype(int)
         for i in np.flatnonzero(fine):
             p, w = whole[i].tolist(), float(width[i])
             cv2.line(mask, p[Joint.NECK], p[Joint.PELVIS], 255, max(1, int(0.30 * w)))

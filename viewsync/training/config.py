@@ -14,6 +14,7 @@ from viewsync.config import Section
 from viewsync.errors import UserError
 from viewsync.nets.config import ALL_METHODS, CAMERA_LEVEL, METHODS, SCENE_LEVEL, ModelConfig, sound_strides
 from viewsync.nets.encoder import STRIDE
+from viewsync.sim.rigs import RIGS
 from viewsync.training.snapshots import Sampling
 
 # γ of the paper for counting, with each of the losses of the flow.
@@ -25,7 +26,9 @@ Crowds = Annotated[tuple[int, int], Field(description="first crowd, one past the
 class TrainConfig(Section):
     """One training run."""
 
-    scene: str = Field("plaza", description="`plaza` or the path of a scene.yaml")
+    scene: str = Field(
+        "plaza", description="`plaza`, the path of a scene.yaml, or `rigs`: every number a rig"
+    )
     data: Path = Field(description="folder of crowds made by `viewsync sim dataset`")
     methods: tuple[str, ...] = Field(METHODS, description="heads trained over one encoder")
     fusion: Literal["masked", "concat"] = Field(
@@ -112,6 +115,12 @@ class TrainConfig(Section):
             )
         if self.gamma is not None and self.flow_loss == "none":
             raise ValueError("gamma is the weight of a flow_loss; set flow_loss to warp or similarity")
+        if self.scene == RIGS and (
+            self.fusion == "concat" or self.reference is not None or self.tau_s is not None
+        ):
+            raise ValueError("rigs have no views of fixed names: no fusion concat, reference or tau_s")
+        if self.scene == RIGS and self.flow_loss == "warp":
+            raise ValueError("flow_loss warp needs synchronised frames, which rigs have none of")
         if self.encoder == "frozen" and (self.start_from is None or self.no_answers):
             raise ValueError("a frozen encoder is one that start_from has, under answers: lower first_stage")
         return self

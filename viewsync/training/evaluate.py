@@ -19,16 +19,17 @@ from calib.ground import GroundGrid
 from calib.scene import Scene
 from viewsync.bundle import Bundle
 from viewsync.ort import open_session
+from viewsync.sim.rigs import RIGS
 from viewsync.training.metrics import METRICS, Scores, bootstrap, f1, hits, locate
 from viewsync.training.runners import Runner, refuse_other_slots
 from viewsync.training.snapshots import (
     Sampling,
     Snapshot,
-    SnapshotSet,
     density_map,
     scene_fundamentals,
     scene_grids,
 )
+from viewsync.training.source import Shots, open_shots
 
 Floats = NDArray[np.float32]
 Densities = dict[str, Floats]
@@ -36,6 +37,9 @@ Densities = dict[str, Floats]
 # gets the one best on the tuning crowds.
 THRESHOLDS = (0.006, 0.009, 0.012, 0.016, 0.02, 0.025, 0.03)
 _THRESHOLD_CELL_M = 0.2
+# Crowds that last longer than the first are cut into stretches of the second, seconds: few people stay on a
+# piece of ground for longer.
+_LONG_S, _STRETCH_S = 60.0, 10.0
 # Features kept while answering: a crowd's pictures come back in many snapshots. About 0.1 MB each.
 _PICTURES_KNOWN = 1000
 
@@ -43,12 +47,13 @@ _PICTURES_KNOWN = 1000
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """Per graph: scores of every snapshot and the threshold its people were located with, in people per cell;
-    offsets_s: those of the other views, all snapshots together.
+    offsets_s: those of the other views, all snapshots together; grouped: what intervals draw.
     """
 
     scores: Mapping[str, Scores]
     thresholds: Mapping[str, float]
     offsets_s: NDArray[np.float64]
+    grouped: str = "crowds"
 
     def joined(self, other: Evaluation, names: Mapping[str, str]) -> Evaluation:
         """With the other's graphs under new `names`, all on the same snapshots. Raises ValueError."""
@@ -56,7 +61,8 @@ class Evaluation:
         if not np.array_equal(self.offsets_s, other.offsets_s) or theirs.keys() & self.scores.keys():
             raise ValueError(f"{', '.join(theirs)}: of other snapshots, or there already")
         thresholds = {names[graph]: value for graph, value in other.thresholds.items()}
-        return Evaluation({**self.scores, **theirs}, {**self.thresholds, **thresholds}, self.offsets_s)
+        every = {**self.thresholds, **thresholds}
+        return Evaluation({**self.scores, **theirs}, every, self.offsets_s, self.grouped)
 
     def table(self, draws: int = 1000) -> dict[str, dict[str, dict[str, float]]]:
         """graph → metric → {value, low, high}: 95 % bootstrap intervals over crowds."""
@@ -153,9 +159,10 @@ def evaluate(
     progress: Callable[[int, int], None] = lambda done, total: None,
     reference: str | None = None,
     tau_s: Mapping[str, float] | None = None,
+    elsewhere: tuple[Runner, Path] | None = None,
 ) -> Evaluation:
     """Score `frames` snapshots spread evenly over the crowds `seeds`; thresholds are chosen on the crowds
-    `tuning`.
+    `tuning`, where `elsewhere` is given those of its folder, answered by its runner.
 
     Every snapshot has all views present and offsets known: drawn from ±κ (0: synchronised), or tau_s, a
     constant for each view. reference: the view that always is it; None: a random one.
@@ -168,13 +175,20 @@ def evaluate(
         tau_s=None if tau_s is None else tuple(tau_s.get(view, 0.0) for view in views),
         reference=None if reference is None else views.index(reference),
     )
-    tuned = _draws(SnapshotSet(scene, folder, tuning, sampling), few)
-    thresholds = tune(answer(runner, tuned, few, progress), scene.ground)
-    shots = _draws(SnapshotSet(scene, folder, seeds, sampling), frames)
-    answers = answer(runner, shots, frames, progress)
+    if elsewhere is None:
+        tuner, tuned = runner, open_shots(scene, folder, tuning, sampling)
+    else:
+        tuner = elsewhere[0]
+        tuned = open_shots(tuner.scene, elsewhere[1], tuning, Sampling(kappa_s))
+    thresholds = tune(answer(tuner, _draws(tuned, few), few, progress), tuner.scene.ground)
+    shots = open_shots(scene, folder, seeds, sampling)
+    answers = answer(runner, _draws(shots, frames), frames, progress)
     scores = {g: score(answers, g, scene.ground, thresholds[g]) for g in runner.graphs}
     offsets = np.concatenate([a.shot.true_offset_s[1:] for a in answers]).astype(np.float64)
-    return Evaluation(scores, thresholds, offsets)
+    grouped = "rigs" if scene.name == RIGS else "crowds"
+    if shots.span_s > _LONG_S:
+        grouped = f"stretches of {_STRETCH_S:g} s"
+    return Evaluation(scores, thresholds, offsets, grouped)
 
 
 def tuning_frames(frames: int) -> int:
@@ -182,10 +196,12 @@ def tuning_frames(frames: int) -> int:
     return max(40, frames // 10)
 
 
-def _draws(shots: SnapshotSet, count: int) -> Iterator[tuple[Snapshot, int]]:
+def _draws(shots: Shots, count: int) -> Iterator[tuple[Snapshot, int]]:
     for index in range(count):
         crowd = index * len(shots.seeds) // count
-        yield shots.draw(2, index, crowd=crowd, plain=True), crowd
+        shot = shots.draw(2, index, crowd=crowd, plain=True)
+        stretch = int(shot.start_s // _STRETCH_S) if shots.span_s > _LONG_S else 0
+        yield shot, crowd * 10_000 + stretch
 
 
 @dataclass(frozen=True, slots=True)

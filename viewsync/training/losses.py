@@ -6,7 +6,7 @@ Shape letters: B batch, V views (slot 0 the reference), K rows drawn per pair, N
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,12 +37,12 @@ def count_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def mark_maps(
-    shot: Snapshot, cameras: Sequence[Camera], shape: tuple[int, int], stride: int
+    shot: Snapshot, cameras: Mapping[int, Camera] | Sequence[Camera], shape: tuple[int, int], stride: int
 ) -> NDArray[np.float32]:
     """Targets (V, 2, h, w) in 0..1: a small Gaussian on the head and on the feet of everybody seen in each
     frame.
 
-    `cameras` are the views' pinhole cameras in the scene's order, at `stride` times the feature resolution.
+    `cameras` are the views' pinhole cameras, by rows in the scene, at `stride` times the feature resolution.
     """
     height, width = shape
     maps = np.zeros((len(shot.view), 2, height, width), np.float32)

@@ -29,6 +29,7 @@ from viewsync.training.losses import (
     partner_loss,
     partner_rows,
 )
+from viewsync.training.rigs import padded
 from viewsync.training.snapshots import Snapshot, density_map, scene_fundamentals
 
 # Told with the losses, but no part of what is minimised.
@@ -68,6 +69,7 @@ def batch_losses(
     """
     if config.reference_alone and not model.config.views:
         batch = [frame for shot in batch for frame in single_frames(shot)]
+    batch = padded(batch)
     ground = scene.ground
     geometry, present, offset = tensors(batch, grids)
     second_stage = step >= config.first_stage * config.steps
@@ -95,10 +97,11 @@ def batch_losses(
         np.stack([[density_map(s.xy[v][s.seen[v]], ground) for v in range(len(s.view))] for s in batch])
     ).to(device)
     there = present.bool()
-    cameras = [camera.undistorted() for camera in scene.cameras.values()]
     shape = (answer.marks.shape[-2], answer.marks.shape[-1])
     losses["visible"] = 0.5 * density_loss(answer.visible[there], seen[there]) * share.weigh(there.sum())
     if config.encoder == "trained":
+        every = list(scene.cameras.values())
+        cameras = {v: every[v].undistorted() for v in {int(v) for s in batch for v in s.view}}
         maps = np.stack([mark_maps(s, cameras, shape, STRIDE) for s in batch])
         marks = torch.from_numpy(maps).to(device)[there]
         losses["marks"] = 0.1 * mark_loss(answer.marks[there], marks) * share.weigh(mark_centres(marks))
@@ -139,11 +142,18 @@ def device_of(model: CountingModel) -> torch.device:
 
 
 def encode(model: CountingModel, batch: Sequence[Snapshot]) -> Tensor:
-    """Features (B, V, C, h, w) of the snapshots' frames: kept ones, or those of their images."""
+    """Features (B, V, C, h, w) of the snapshots' frames: kept ones, or those of their images; zero in slots
+    without a frame.
+    """
     kept = [shot.features for shot in batch if shot.features is not None]
-    if kept:
-        return from_levels(model, kept)
-    return model.encode(pictures([shot.images for shot in batch], device_of(model)))
+    frames = kept or [shot.images for shot in batch]
+    counts = [len(some) for some in frames]
+    if len(set(counts)) == 1:
+        return from_levels(model, kept) if kept else model.encode(pictures(frames, device_of(model)))
+    # Only frames there are: one made up would shift the normalisation of all others.
+    every = [np.concatenate(frames)]
+    flat = from_levels(model, every) if kept else model.encode(pictures(every, device_of(model)))
+    return torch.nn.utils.rnn.pad_sequence(list(flat[0].split(counts)), batch_first=True)
 
 
 def from_levels(model: CountingModel, kept: Sequence[NDArray[np.uint8]]) -> Tensor:
@@ -180,8 +190,13 @@ def fundamentals(model: CountingModel, batch: Sequence[Snapshot], scene: Scene) 
     if "cls-epi" not in model.config.methods:
         return None
     rows, columns = model.config.grid
-    every = scene_fundamentals(scene, columns, rows)
-    return torch.from_numpy(np.stack([every[shot.view[0]][shot.view] for shot in batch])).to(device_of(model))
+    # Of these cameras only: random rigs together have hundreds.
+    kept = np.unique([int(v) for shot in batch for v in shot.view])
+    cameras = list(scene.cameras.items())
+    some = replace(scene, cameras=dict(cameras[v] for v in kept), occluders={})
+    every = scene_fundamentals(some, columns, rows)
+    slots = [np.searchsorted(kept, shot.view) for shot in batch]
+    return torch.from_numpy(np.stack([every[at[0]][at] for at in slots])).to(device_of(model))
 
 
 def true_people(model: CountingModel, batch: Sequence[Snapshot], scene: Scene) -> People | None:

@@ -36,12 +36,13 @@ def document(
     return {
         "protocol": {
             **protocol,
+            **({} if evaluation.grouped == "crowds" else {"grouped": evaluation.grouped}),
             "snapshots": len(some.true),
             "crowds": len(np.unique(some.crowd)),
             "mean_people": round(float(some.true.mean()), 2),
             "mean_offset_s": round(float(np.abs(evaluation.offsets_s).mean()), 2),
             "located_within_m": LOCATE_M,
-            "intervals": "95 %, bootstrap over crowds",
+            "intervals": f"95 %, bootstrap over {evaluation.grouped}",
         },
         "graphs": evaluation.table(draws),
         "differences": {default: evaluation.differences(default, draws)},
@@ -65,8 +66,9 @@ def markdown(found: Mapping[str, Any]) -> str:
     how = found["protocol"]
     rows += [
         "",
-        f"{how['snapshots']} snapshots of {how['crowds']} unseen crowds, {how['mean_people']:.0f} people on "
-        f"average, other views off by {how['mean_offset_s']:.1f} s on average (up to {how['kappa_s']:g} s); "
+        f"{how['snapshots']} snapshots of {how['crowds']} unseen {how.get('grouped', 'crowds')}, "
+        f"{how['mean_people']:.0f} people on average, other views off by {how['mean_offset_s']:.1f} s on "
+        f"average (up to {how['kappa_s']:g} s); "
         f"in brackets: {how['intervals']}; located within {how['located_within_m']} m.",
     ]
     return "\n".join(rows)

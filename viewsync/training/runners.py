@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from calib.scene import Scene
 from viewsync.errors import UserError
+from viewsync.nets.config import ModelConfig
+from viewsync.nets.fit import misfit
+from viewsync.sim.rigs import RIGS
 from viewsync.sim.scenes import load
 from viewsync.training.checkpoint import load_model, load_state
 from viewsync.training.objective import fundamentals, true_people
@@ -54,18 +58,32 @@ def refuse_other_slots(slots: Sequence[str], shot: Snapshot, views: Sequence[str
         )
 
 
+def fitting(config: ModelConfig, scene: Scene, folder: Path) -> Scene:
+    """The scene, its ground in cells as large as the model's. Raises UserError where the model of the
+    checkpoint in `folder` cannot answer for it.
+    """
+    ground = scene.ground
+    if abs(ground.cell_m - config.cell_m) > 1e-6 or ground.rows % 2 or ground.columns % 2:
+        scene = replace(scene, ground=ground.with_cells(config.cell_m))
+    problem = misfit(config, scene)
+    if problem:
+        raise UserError(f"{folder} cannot answer for scene {scene.name}: {problem}")
+    return scene
+
+
 class TorchRunner:
     """A checkpoint in torch: for baselines with an encoder of their own, which are never shipped."""
 
-    def __init__(self, folder: Path, threads: int = 2) -> None:
+    def __init__(self, folder: Path, threads: int = 2, scene: Scene | None = None) -> None:
         torch.set_num_threads(threads)
         self.config: Mapping[str, Any] = load_state(folder)["config"]
         self._model = load_model(folder)
         weights = (folder / "model.safetensors").read_bytes()
         self.weights_sha256 = hashlib.sha256(weights).hexdigest()
-        self.scene = load(str(self.config["scene"])).scene
-        if len(self.scene.heights_m) != self._model.config.heights:
-            raise UserError(f"{folder} was trained on another {self.config['scene']}: other heights")
+        trained_on = str(self.config["scene"])
+        if scene is None and trained_on == RIGS:
+            raise UserError(f"{folder} was trained on random rigs: say for which scene with --scene")
+        self.scene = fitting(self._model.config, scene or load(trained_on).scene, folder)
         self.graphs = self._model.config.methods
         camera = next(iter(self.scene.cameras.values()))
         self._grids = torch.from_numpy(scene_grids(self.scene, camera.width, camera.height))

@@ -35,7 +35,7 @@ class Snapshot:
     `features` (V, C, h, w) as levels on the wire; synchronous likewise, at the reference's instant. view
     (V,): its row in the scene; present (V,) as 0 or 1; true_offset_s (V,); offset_s (V,): what the model is
     told; xy (V, N, 2): people's places in metres at each slot's own instant, NaN of whoever is not about;
-    seen (V, N): whether that frame shows them.
+    seen (V, N): whether that frame shows them; start_s: when the reference's was taken, in its crowd's time.
     """
 
     images: NDArray[np.uint8]
@@ -48,6 +48,7 @@ class Snapshot:
     synchronous: NDArray[np.uint8] | None = None
     features: NDArray[np.uint8] | None = None
     synchronous_features: NDArray[np.uint8] | None = None
+    start_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,7 @@ class SnapshotSet:
             offset_s=offset,
             xy=np.stack([truth.xy[p] for p in picks]),
             seen=np.stack([truth.seen[p] for p in picks]),
+            start_s=float(truth.times_s[picks[0]]),
         )
         if not self._features:
             return replace(shot, synchronous=self._images(crowd, together) if together else None)

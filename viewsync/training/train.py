@@ -21,7 +21,6 @@ from torch import Tensor
 
 from viewsync.errors import UserError
 from viewsync.nets.model import CountingModel
-from viewsync.sim.scenes import load
 from viewsync.training.checkpoint import (
     check_fresh,
     check_same_run,
@@ -35,7 +34,8 @@ from viewsync.training.config import TrainConfig
 from viewsync.training.log import TrainingLog
 from viewsync.training.objective import TOLD, Share, batch_losses, device_of, pictures
 from viewsync.training.processes import Processes
-from viewsync.training.snapshots import Snapshot, SnapshotSet, scene_grids
+from viewsync.training.snapshots import Snapshot, scene_grids
+from viewsync.training.source import Shots, open_shots, place_of
 from viewsync.training.validation import settle_statistics, validate
 
 
@@ -60,7 +60,8 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
     processes = Processes(config.accelerator, config.devices, config.nodes, config.precision)
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
-    scene = load(config.scene).scene
+    taught, checked = range(*config.train_seeds), range(*config.validation_seeds)
+    scene = place_of(config.scene, config.data, [*taught, *checked])
     if scene.ground.rows % 2 or scene.ground.columns % 2:
         raise UserError(
             f"{config.scene}: the ground has {scene.ground.rows} rows and {scene.ground.columns} columns; "
@@ -75,9 +76,9 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
     learnt = [weight for weight in model.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(learnt, config.learning_rate, weight_decay=config.weight_decay)
     views = tuple(scene.cameras)
-    snapshots = SnapshotSet(scene, config.data, range(*config.train_seeds), config.sampling(views))
+    snapshots = open_shots(scene, config.data, taught, config.sampling(views))
     unlabelled = config.sampling(views, labels=False)
-    held_out = SnapshotSet(scene, config.data, range(*config.validation_seeds), unlabelled)
+    held_out = open_shots(scene, config.data, checked, unlabelled)
     if config.reach_s > snapshots.span_s:
         raise UserError(
             f"{config.data}: the crowds last {snapshots.span_s:.1f} s, less than kappa_s {config.kappa_s:g}; "
@@ -165,7 +166,7 @@ def levels_of(model: CountingModel, images: NDArray[np.uint8]) -> NDArray[np.uin
     return levels
 
 
-def _draw_batch(snapshots: SnapshotSet, config: TrainConfig, step: int, share: range) -> list[Snapshot]:
+def _draw_batch(snapshots: Shots, config: TrainConfig, step: int, share: range) -> list[Snapshot]:
     return [snapshots.draw(config.seed, step * config.batch + k) for k in share]
 
 

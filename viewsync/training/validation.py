@@ -10,16 +10,15 @@ from calib.scene import Scene
 from viewsync.nets.model import CountingModel
 from viewsync.training.config import TrainConfig
 from viewsync.training.objective import (
-    device_of,
     encode,
     fundamentals,
-    pictures,
     single_frames,
     tensors,
     true_people,
 )
 from viewsync.training.processes import Processes
-from viewsync.training.snapshots import SnapshotSet, density_map
+from viewsync.training.snapshots import density_map
+from viewsync.training.source import Shots
 
 # The stream of snapshots that every run is validated on.
 VALIDATION_STREAM = 9_999_999
@@ -27,7 +26,7 @@ VALIDATION_STREAM = 9_999_999
 
 def settle_statistics(
     model: CountingModel,
-    snapshots: SnapshotSet,
+    snapshots: Shots,
     config: TrainConfig,
     processes: Processes,
     batches: int = 40,
@@ -47,14 +46,14 @@ def settle_statistics(
     with torch.no_grad():
         for index in range(batches):
             shots = [snapshots.draw(VALIDATION_STREAM, index * config.batch + k) for k in share]
-            model.encode(pictures([shot.images for shot in shots], device_of(model)))
+            encode(model, shots)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
 
 
 def validate(
     model: CountingModel,
-    held_out: SnapshotSet,
+    held_out: Shots,
     grids: Tensor,
     scene: Scene,
     config: TrainConfig,
