@@ -39,7 +39,7 @@ def test_every_key_is_documented_with_its_default() -> None:
         elif default is None:
             assert documented[name] == "", name
         elif isinstance(default, tuple):
-            assert documented[name].split(", ") == [str(part) for part in default], name
+            assert documented[name] == ", ".join(str(part) for part in default), name
         elif isinstance(default, str):
             assert documented[name] == default, name
         else:

@@ -80,14 +80,19 @@ def _constant_offsets(
     help="Constant offsets instead; may be repeated, 0 for views not named.",
 )
 @click.option(
+    "--offsets",
+    type=click.Choice(["known", "unknown"]),
+    help="Whether the model is told them [known, unless trained with offsets: unknown].",
+)
+@click.option(
     "--sequences",
     type=click.Path(path_type=Path, file_okay=False),
     help="Instead of crowds, the sequences of real people recorded here; each view is the reference in turn.",
 )
 @click.option(
     "--table",
-    type=click.Choice(["2", "3"]),
-    help="Instead, a table of the paper, cell by cell (docs/results.md).",
+    type=click.Choice(["2", "3", "column"]),
+    help="Instead, a table of the paper, or of column's parts, cell by cell (docs/results.md).",
 )
 @click.option(
     "--cells",
@@ -134,6 +139,7 @@ def command(
     frames: int,
     kappa_s: float | None,
     tau_s: dict[str, float] | None,
+    offsets: str | None,
     sequences: Path | None,
     table: str | None,
     cells: tuple[str, ...],
@@ -158,9 +164,8 @@ def command(
         if bundle is not None or checkpoints or sequences is not None:
             raise click.UsageError("--table trains and measures its own cells; give no bundle or checkpoint")
         folder = data or Path("runs/data")
-        fill_table(
-            int(table), cells, folder, runs, seeds, steps, frames, threads, start_from, overrides, show
-        )
+        number = int(table) if table.isdigit() else table
+        fill_table(number, cells, folder, runs, seeds, steps, frames, threads, start_from, overrides, show)
         return
     if bundle is None and not checkpoints:
         raise click.UsageError("give a --bundle or a --checkpoint to measure")
@@ -218,6 +223,8 @@ def command(
     if len(asked) > 1:
         raise UserError(f"references {', '.join(sorted(asked))} are fixed; measure them one at a time")
     reference = next(iter(asked), None)
+    offsets = offsets or ("unknown" if trained.get("offsets") == "unknown" else "known")
+    told = offsets == "known"
     tuners: dict[str, Runner] = {}
     if tuning_data is not None:
         if loaded is not None:
@@ -242,7 +249,7 @@ def command(
                 advance(next(numbers))
 
             return evaluate(
-                runner, data, crowds, tuning, frames, kappa_s, one_more, reference, tau_s, elsewhere
+                runner, data, crowds, tuning, frames, kappa_s, one_more, reference, tau_s, elsewhere, told
             )
 
     evaluation = measure(first.scene.name, first, _short(checkpoints[0]) if checkpoints else "")
@@ -268,6 +275,8 @@ def command(
         protocol["tau_s"] = tau_s
     if first.scene.ground != place.ground:
         protocol["cell_m"] = first.scene.ground.cell_m
+    if not told:
+        protocol["offsets"] = offsets
     document = report.document(evaluation, default, protocol, measured)
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)

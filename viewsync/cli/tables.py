@@ -12,7 +12,7 @@ from viewsync.cli.stop import stopping
 
 
 def fill_table(
-    table: int,
+    table: int | str,
     chosen: Sequence[str],
     data: Path,
     runs: Path,
@@ -33,7 +33,7 @@ def fill_table(
     wanted = grid.cells(table, chosen)
     if not wanted:
         raise click.UsageError(
-            f"--cells {' '.join(chosen)}: Table {table} has no such cell; give words of set, latency, "
+            f"--cells {' '.join(chosen)}: table {table} has no such cell; give words of set, latency, "
             "method and loss, such as 'pets2009-sim random CLS-epi'"
         )
     stop = stopping()

@@ -18,6 +18,8 @@ SCENE_LEVEL = ("sls",)
 # What needs the truth: measured beside the others, never exported.
 BOUNDS = ("perfect-matching",)
 ALL_METHODS = (*METHODS, *SCENE_LEVEL, *CAMERA_LEVEL, *BOUNDS)
+# What `column` can have that the shipped one has not; each changes one thing.
+COLUMN_PARTS = ("end-to-end", "coarse-to-fine", "iterated", "shared", "everybody", "speed-limit")
 FUSIONS = ("masked", "concat")
 FLOW_NETS = ("shared", "pair")
 BASES = ("ours", "mvms")
@@ -38,6 +40,7 @@ class ModelConfig:
     sigma_px: σ of the paper's epipolar weight, in places of the feature grid. base: the model around the
     synchroniser, of which `mvms` has one encoder for all views (`shared`) or one for each (`view`, which
     needs views), `channels` at each of its scales, and plane, the number of the height it projects onto.
+    column_parts: of COLUMN_PARTS.
     """
 
     methods: tuple[str, ...] = METHODS
@@ -55,6 +58,7 @@ class ModelConfig:
     base: str = "ours"
     encoders: str = "shared"
     plane: int = 0
+    column_parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         unknown = [m for m in self.methods if m not in ALL_METHODS]
@@ -77,6 +81,8 @@ class ModelConfig:
             raise ValueError(f"flow_strides {self.flow_strides}: powers of two, coarse to fine, such as 4, 2")
         if not self.sigma_px > 0:
             raise ValueError(f"sigma_px {self.sigma_px}: give a positive number of places")
+        if why := refused_parts(self.column_parts, self.methods):
+            raise ValueError(why)
         self._check_base()
 
     def _check_base(self) -> None:
@@ -132,6 +138,17 @@ class ModelConfig:
         """What `as_dict` gave."""
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)
+
+
+def refused_parts(parts: tuple[str, ...], methods: tuple[str, ...]) -> str:
+    """Why `column` cannot have these parts, in one line; "" if it can."""
+    unknown = [part for part in parts if part not in COLUMN_PARTS]
+    if unknown or len(set(parts)) < len(parts):
+        what = f"do not know {', '.join(unknown)}" if unknown else "are named once each"
+        return f"column_parts {what}; choose from {', '.join(COLUMN_PARTS)}"
+    if parts and "column" not in methods:
+        return "column_parts are of the method column; methods has it not"
+    return ""
 
 
 def refused_over_mvms(methods: tuple[str, ...]) -> str:

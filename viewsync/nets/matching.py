@@ -54,16 +54,40 @@ class ColumnDescriptor(nn.Module):
         return Described(F.normalize(x[:, :-1].flatten(2), dim=1), x[:, -1].flatten(1), seen.flatten(1))
 
 
+class SharedDescriptor(nn.Module):
+    """Descriptors read off the ground encoder's features instead of by layers of their own.
+
+    ground (B, D', Hm, Wm), inside (B, Z, 2·Hm, 2·Wm) -> `Described` with N = Hm · Wm.
+    """
+
+    def __init__(self, width: int, length: int = 32) -> None:
+        super().__init__()
+        self.out = nn.Conv2d(width, length + 1, 1)
+
+    def forward(self, ground: Tensor, inside: Tensor) -> Described:
+        x = self.out(ground)
+        seen = F.max_pool2d(inside[:, :2].amin(dim=1, keepdim=True), 2)
+        return Described(F.normalize(x[:, :-1].flatten(2), dim=1), x[:, -1].flatten(1), seen.flatten(1))
+
+
 class ColumnMatcher(nn.Module):
     """Scores of all pairs of cells under a Gaussian motion prior of σ = v·|δ| + σ₀ metres.
 
     The prior is the paper's (Fig. 3), on the ground instead of along the epipolar line.
 
-    An unknown offset gets a σ of its own, learned like v and σ₀.
+    An unknown offset gets a σ of its own, learned like v and σ₀. everybody: without the outcome "nobody";
+    every cell that a view looks at has a partner in every view that looks anywhere.
     """
 
-    def __init__(self, walk_m_s: float = 0.9, spread_m: float = 0.45, unknown_m: float = 1.8) -> None:
+    def __init__(
+        self,
+        walk_m_s: float = 0.9,
+        spread_m: float = 0.45,
+        unknown_m: float = 1.8,
+        everybody: bool = False,
+    ) -> None:
         super().__init__()
+        self.everybody = everybody
         self.log_scale = nn.Parameter(torch.tensor(2.5))
         self.log_sigma = nn.Parameter(torch.tensor([walk_m_s, spread_m, unknown_m]).log())
         self.nobody = nn.Parameter(torch.zeros(2))
@@ -110,25 +134,35 @@ class Matches:
 
 
 def match_all(
-    matcher: ColumnMatcher, first: Described, second: Described, sigma_m: Tensor, places_m: Tensor
+    matcher: ColumnMatcher,
+    first: Described,
+    second: Described,
+    sigma_m: Tensor,
+    places_m: Tensor,
+    centre_m: Tensor | None = None,
 ) -> Matches:
-    """Match every cell of P pairs of views; places (N, 2) metres, sigma (P,) m.
+    """Match every cell of P pairs of views; places (N, 2) metres, sigma (P,) m. centre (P, N, 2): where the
+    prior expects the partner of each cell of the first view; None: where the cell is.
 
     The flow is a differentiable arg-max: the mean place under the squared, renormalised match probabilities,
     which keeps to one of several candidates better than the plain mean. One exponential of the score matrix
     serves both directions.
     """
     places = places_m.unsqueeze(0).expand(sigma_m.shape[0], -1, -1)
-    keys = matcher.keys(first, places, sigma_m, first=True)
+    keys = matcher.keys(first, places if centre_m is None else centre_m, sigma_m, first=True)
     scores = torch.matmul(keys.transpose(1, 2), matcher.keys(second, places, sigma_m, first=False))
     peak = scores.amax(dim=2, keepdim=True)
     # Floored so that nothing underflows into the denormal numbers, which are very slow; e^-38 is nothing.
     weight = torch.exp((scores - peak).clamp_min(-38.0))
     total = weight.sum(dim=2)
-    here, there = matcher.nobody_score(first.nobody), matcher.nobody_score(second.nobody)
-    similarity = torch.sigmoid(peak.squeeze(2) + total.log() - here) * first.inside
-    back = torch.matmul(torch.exp(peak.clamp(-38.0, 38.0)).transpose(1, 2), weight).squeeze(1)
-    accounted = torch.sigmoid(back.clamp_min(1e-30).log() - there) * second.inside
+    if matcher.everybody:
+        similarity = first.inside * second.inside.amax(dim=1, keepdim=True)
+        accounted = second.inside * first.inside.amax(dim=1, keepdim=True)
+    else:
+        here, there = matcher.nobody_score(first.nobody), matcher.nobody_score(second.nobody)
+        similarity = torch.sigmoid(peak.squeeze(2) + total.log() - here) * first.inside
+        back = torch.matmul(torch.exp(peak.clamp(-38.0, 38.0)).transpose(1, 2), weight).squeeze(1)
+        accounted = torch.sigmoid(back.clamp_min(1e-30).log() - there) * second.inside
     sharp = weight * weight
     mean = torch.matmul(sharp, places) / sharp.sum(dim=2, keepdim=True)
     return Matches(similarity, (mean - places) * similarity.unsqueeze(2), accounted)

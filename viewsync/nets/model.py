@@ -85,7 +85,9 @@ class CountingModel(nn.Module):
         nn.init.constant_(self.marks.bias, -4.0)  # type: ignore[arg-type]
         self.heads = nn.ModuleDict({m: base.head() for m in config.methods})
         self.column = (
-            ColumnSynchroniser(config.channels, config.heights) if "column" in config.methods else None
+            ColumnSynchroniser(config.channels, config.heights, width=base.width, parts=config.column_parts)
+            if "column" in config.methods
+            else None
         )
         self.none = NoSynchroniser()
         # The paper's, at the seams CameraLevel and SceneLevel.
@@ -176,7 +178,7 @@ class CountingModel(nn.Module):
         motion: dict[str, Motion] = {}
         described: Described | None = None
         if self.column is not None and (self.training or not methods):
-            described = self.column.describe(columns)
+            described = self.column.describe(columns, ground)
         synchronised: Synchronised | None = None
         coarse_m = self.ground.times * self.config.cell_m
         for method in methods:
@@ -184,7 +186,7 @@ class CountingModel(nn.Module):
             if method == "column":
                 assert self.column is not None
                 if described is None:
-                    described = self.column.describe(columns)
+                    described = self.column.describe(columns, ground)
                 moved = synchronised = self._synchronise(described, ground, timing, coarse_m)
             elif method == "none":
                 moved = self.none(columns, ground, timing, coarse_m)

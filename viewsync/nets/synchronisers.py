@@ -10,6 +10,7 @@ matching grid.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from viewsync.nets.matching import ColumnDescriptor, ColumnMatcher, Described, match_all
+from viewsync.nets.matching import ColumnDescriptor, ColumnMatcher, Described, SharedDescriptor
+from viewsync.nets.rounds import match_in_rounds
+
+# Nobody moves faster; people run at 3 m/s.
+FASTEST_M_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +101,31 @@ class NoSynchroniser(nn.Module):
 class ColumnSynchroniser(nn.Module):
     """Matches columns on the ground and warps view i's ground features by the metric flow found.
 
-    `end_to_end` lets the task's loss reach the matcher through the flow; otherwise the matcher learns from
-    its own loss only, which needs far less memory and time.
+    parts, of `COLUMN_PARTS`, change one thing each. `end_to_end` lets the task's loss reach the matcher
+    through the flow; otherwise the matcher learns from its own loss only, which needs far less memory and
+    time. width: channels of the ground features, which `shared` descriptors are read off.
     """
 
-    def __init__(self, channels: int, heights: int, length: int = 32) -> None:
+    def __init__(
+        self, channels: int, heights: int, length: int = 32, width: int = 48, parts: Collection[str] = ()
+    ) -> None:
         super().__init__()
-        self.descriptor = ColumnDescriptor(channels, heights, length)
-        self.matcher = ColumnMatcher()
-        self.end_to_end = False
+        self.parts = frozenset(parts)
+        self.descriptor = (
+            SharedDescriptor(width, length)
+            if "shared" in parts
+            else ColumnDescriptor(channels, heights, length)
+        )
+        self.matcher = ColumnMatcher(everybody="everybody" in parts)
+        self.end_to_end = "end-to-end" in parts
 
-    def describe(self, columns: Columns) -> Described:
-        """Descriptors of all views: `Described` with leading dimensions (B, V)."""
+    def describe(self, columns: Columns, ground: Tensor) -> Described:
+        """Descriptors of all views, of ground features (B, V, D, Hm, Wm) where they are shared: `Described`
+        with leading dimensions (B, V).
+        """
         batch, views = columns.sampled.shape[:2]
-        flat = self.descriptor(columns.sampled.flatten(0, 1), columns.inside.flatten(0, 1))
+        looked_at = ground if "shared" in self.parts else columns.sampled
+        flat = self.descriptor(looked_at.flatten(0, 1), columns.inside.flatten(0, 1))
         return Described(
             flat.descriptor.unflatten(0, (batch, views)),
             flat.nobody.unflatten(0, (batch, views)),
@@ -117,7 +133,7 @@ class ColumnSynchroniser(nn.Module):
         )
 
     def forward(self, columns: Columns, ground: Tensor, timing: Timing, cell_m: float) -> Synchronised:
-        described = self.describe(columns)
+        described = self.describe(columns, ground)
         with torch.set_grad_enabled(self.end_to_end and torch.is_grad_enabled()):
             return self.synchronise(described, ground, timing, cell_m)
 
@@ -142,12 +158,14 @@ class ColumnSynchroniser(nn.Module):
         other = (base.unsqueeze(1) + slot.unsqueeze(0)).flatten()
         reference = (base.unsqueeze(1) + torch.zeros_like(slot).unsqueeze(0)).flatten()
         sigma = self.matcher.sigma_m(timing.offset_s[:, 1:], timing.known[:, 1:]).flatten()
-        found = match_all(
+        found = match_in_rounds(
             self.matcher,
             pick(described, reference, timing.present),
             pick(described, other, timing.present),
             sigma,
             places,
+            (rows, columns),
+            self.parts,
         )
         # Between the other views: sharing out people whom the reference cannot see but several of them can.
         # Pair p of view `mine` with each of the others - 1 remaining views; needs at least three slots.
@@ -158,7 +176,7 @@ class ColumnSynchroniser(nn.Module):
         theirs = theirs + (theirs >= mine).to(theirs.dtype)
         known = timing.known[:, 1:]
         offset = timing.offset_s[:, 1:]
-        peers = match_all(
+        peers = match_in_rounds(
             self.matcher,
             pick(described, (base.unsqueeze(1) + 1 + theirs).flatten(), timing.present),
             pick(described, (base.unsqueeze(1) + 1 + mine).flatten(), timing.present),
@@ -166,6 +184,8 @@ class ColumnSynchroniser(nn.Module):
                 offset[:, theirs] - offset[:, mine], known[:, theirs] * known[:, mine]
             ).flatten(),
             places,
+            (rows, columns),
+            self.parts,
         )
         if others > 1:
             by_peers = peers.accounted.reshape(batch, others, rest, -1).sum(dim=2)
@@ -180,8 +200,20 @@ class ColumnSynchroniser(nn.Module):
             dim=2,
         ).reshape(batch, others, 3, rows, columns)
         flow = found.flow_m.reshape(batch, others, rows, columns, 2)
+        if "speed-limit" in self.parts:
+            flow = speed_limit(flow, offset, known)
         warped = warp_ground(ground[:, 1:].flatten(0, 1), flow.flatten(0, 1), cell_m)
         return Synchronised(warped.unflatten(0, (batch, others)), ground[:, 1:], evidence, flow)
+
+
+def speed_limit(flow_m: Tensor, offset_s: Tensor, known: Tensor) -> Tensor:
+    """Flow (B, V-1, Hm, Wm, 2) no longer than FASTEST_M_S · |offset| where the offset is known, all (B, V-1):
+    none at all between frames of one instant.
+    """
+    reach = (FASTEST_M_S * offset_s.abs()).reshape(*offset_s.shape, 1, 1, 1)
+    counts = known.reshape(*known.shape, 1, 1, 1)
+    length = (flow_m.square().sum(dim=-1, keepdim=True) + 1e-12).sqrt()
+    return flow_m * (counts * (reach / length).clamp_max(1.0) + (1.0 - counts))
 
 
 def ground_places(rows: int, columns: int, cell_m: float, like: Tensor) -> Tensor:

@@ -12,7 +12,16 @@ from pydantic import Field, field_validator, model_validator
 from calib.scene import Scene
 from viewsync.config import Section
 from viewsync.errors import UserError
-from viewsync.nets.config import ALL_METHODS, CAMERA_LEVEL, METHODS, SCENE_LEVEL, ModelConfig, sound_strides
+from viewsync.nets.config import (
+    ALL_METHODS,
+    CAMERA_LEVEL,
+    COLUMN_PARTS,
+    METHODS,
+    SCENE_LEVEL,
+    ModelConfig,
+    refused_parts,
+    sound_strides,
+)
 from viewsync.nets.encoder import STRIDE
 from viewsync.sim.rigs import RIGS
 from viewsync.training.snapshots import Sampling
@@ -45,6 +54,9 @@ class TrainConfig(Section):
         "shared", description="one flow network for all pairs of views or, with concat, one for each"
     )
     sigma_px: float = Field(16.0, gt=0, description="σ of cls-epi's weight, in places of the feature grid")
+    column_parts: tuple[str, ...] = Field(
+        (), description=f"what `column` is to have that the shipped one has not: {', '.join(COLUMN_PARTS)}"
+    )
     flow_loss: Literal["none", "warp", "similarity"] = Field(
         "none", description="ℓW, which needs synchronised frames, or ℓs, beside the task's loss"
     )
@@ -63,6 +75,9 @@ class TrainConfig(Section):
     kappa_s: float = Field(3.0, ge=0, description="offsets are drawn from ±κ seconds; 0: synchronised frames")
     tau_s: dict[str, float] | None = Field(
         None, description="constant offsets instead: seconds of each view, 0 for those not named"
+    )
+    offsets: Literal["sometimes", "known", "unknown"] = Field(
+        "sometimes", description="whether the model is told them: `sometimes` withheld, always or never told"
     )
     together_s: float = Field(0.05, gt=0, description="frames so near in time count as synchronised, seconds")
     validate_every: int = Field(250, gt=0, description="steps between validations and checkpoints")
@@ -108,6 +123,8 @@ class TrainConfig(Section):
     def _fitting(self) -> Self:
         if self.flow_nets == "pair" and self.fusion != "concat":
             raise ValueError("flow_nets pair needs fixed views; set fusion to concat")
+        if why := refused_parts(self.column_parts, self.methods):
+            raise ValueError(why)
         if self.flow_loss != "none" and not any(m in (*CAMERA_LEVEL, *SCENE_LEVEL) for m in self.methods):
             raise ValueError(
                 f"flow_loss {self.flow_loss} is for {', '.join((*SCENE_LEVEL, *CAMERA_LEVEL))}; "
@@ -189,6 +206,7 @@ class TrainConfig(Section):
             flow_strides=self.flow_strides,
             flow_nets=self.flow_nets,
             sigma_px=self.sigma_px,
+            column_parts=self.column_parts,
         )
 
     def sampling(self, views: Sequence[str], labels: bool = True) -> Sampling:
@@ -203,7 +221,9 @@ class TrainConfig(Section):
             synchronous=labels and self.flow_loss == "warp",
             together_s=self.together_s,
         )
-        return replace(sampling, drop=0.0, unknown=0.0) if self.fusion == "concat" else sampling
+        concat = self.fusion == "concat"
+        told = {"known": 0.0, "unknown": 1.0, "sometimes": 0.0 if concat else sampling.unknown}
+        return replace(sampling, drop=0.0 if concat else sampling.drop, unknown=told[self.offsets])
 
     @property
     def _fixes_grid(self) -> bool:

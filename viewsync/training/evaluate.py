@@ -160,12 +160,13 @@ def evaluate(
     reference: str | None = None,
     tau_s: Mapping[str, float] | None = None,
     elsewhere: tuple[Runner, Path] | None = None,
+    known: bool = True,
 ) -> Evaluation:
     """Score `frames` snapshots spread evenly over the crowds `seeds`; thresholds are chosen on the crowds
     `tuning`, where `elsewhere` is given those of its folder, answered by its runner.
 
-    Every snapshot has all views present and offsets known: drawn from ±κ (0: synchronised), or tau_s, a
-    constant for each view. reference: the view that always is it; None: a random one.
+    Every snapshot has all views present: offsets are drawn from ±κ (0: synchronised), or tau_s, a constant
+    for each view, and told, unless not `known`. reference: the view that always is it; None: a random one.
     """
     scene = runner.scene
     few = tuning_frames(frames)
@@ -174,12 +175,13 @@ def evaluate(
         kappa_s,
         tau_s=None if tau_s is None else tuple(tau_s.get(view, 0.0) for view in views),
         reference=None if reference is None else views.index(reference),
+        unknown=0.0 if known else 1.0,
     )
     if elsewhere is None:
         tuner, tuned = runner, open_shots(scene, folder, tuning, sampling)
     else:
         tuner = elsewhere[0]
-        tuned = open_shots(tuner.scene, elsewhere[1], tuning, Sampling(kappa_s))
+        tuned = open_shots(tuner.scene, elsewhere[1], tuning, Sampling(kappa_s, unknown=sampling.unknown))
     thresholds = tune(answer(tuner, _draws(tuned, few), few, progress), tuner.scene.ground)
     shots = open_shots(scene, folder, seeds, sampling)
     answers = answer(runner, _draws(shots, frames), frames, progress)

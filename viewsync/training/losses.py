@@ -16,7 +16,7 @@ from torch import Tensor
 
 from calib.camera import Camera
 from calib.ground import GroundGrid
-from viewsync.nets.matching import Described
+from viewsync.nets.matching import FAR, Described
 from viewsync.nets.synchronisers import ColumnSynchroniser, ground_places
 from viewsync.training.snapshots import Snapshot
 
@@ -172,9 +172,10 @@ def partner_loss(
     everywhere = places.unsqueeze(0).expand(len(row), -1, -1)
     keys = matcher.keys(picked, places[row.flatten()].reshape(*row.shape, 2), sigma, first=True)
     scores = torch.matmul(keys.transpose(1, 2), matcher.keys(other, everywhere, sigma, first=False))
-    log_share = torch.log_softmax(
-        torch.cat([scores, matcher.nobody_score(picked.nobody).unsqueeze(2)], dim=2), dim=2
-    )
+    alone = matcher.nobody_score(picked.nobody).unsqueeze(2)
+    if matcher.everybody:  # whoever has no partner teaches nothing
+        alone, matched = torch.full_like(alone, FAR), torch.where(matched > 0, matched, -1.0)
+    log_share = torch.log_softmax(torch.cat([scores, alone], dim=2), dim=2)
     # The target is normalised over the cells the other view looks at.
     near = -0.5 * torch.cdist(place, places.unsqueeze(0)).square() / PARTNER_SIGMA_M**2
     target = torch.softmax(near, dim=2)
@@ -184,4 +185,4 @@ def partner_loss(
     best = places[scores.argmax(dim=2)]
     hit = ((best - place).norm(dim=2) < 0.5).float()
     share = (hit * (matched > 0)).sum() / (matched > 0).sum().clamp_min(1)
-    return loss.sum() / (matched >= 0).sum(), share.detach()
+    return loss.sum() / (matched >= 0).sum().clamp_min(1), share.detach()

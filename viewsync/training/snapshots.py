@@ -57,9 +57,10 @@ class Sampling:
 
     Offsets are random, U(−κ, κ) (κ = 0: synchronised frames), or constant with tau_s, seconds per row of the
     scene's views, of which the reference's is taken off (paper, Section IV-B). drop, unknown: chances that a
-    view is missing and that offsets are unknown. reference: the row that always is the reference, the others
-    follow in the scene's order; None: any, in any order. synchronous: snapshots come with those frames, too.
-    together_s: frames so near in time count as taken at one instant.
+    view is missing and that offsets are unknown; unknown of 1: no model is ever told one. reference: the row
+    that always is the reference, the others follow in the scene's order; None: any, in any order.
+    synchronous: snapshots come with those frames, too. together_s: frames so near in time count as taken at
+    one instant.
     """
 
     kappa_s: float = 3.0
@@ -122,7 +123,9 @@ class SnapshotSet:
         return self._starts[crowd][row]
 
     def draw(self, seed: int, index: int, crowd: int | None = None, plain: bool = False) -> Snapshot:
-        """Snapshot number `index` of the stream `seed`; `plain`: all views present, all offsets known."""
+        """Snapshot number `index` of the stream `seed`; `plain`: all views present, and all offsets
+        known unless they never are.
+        """
         rng = np.random.default_rng([seed, index])
         number = int(rng.integers(len(self._frames))) if crowd is None else crowd
         truth = self.truth[number]
@@ -157,11 +160,14 @@ class SnapshotSet:
 
     def at(self, crowd: int, picks: Sequence[tuple[int, int]]) -> Snapshot:
         """The snapshot of these frames, (row of the view, number of the frame) per slot with the reference
-        first: every view present, every offset known.
+        first: every view present, every offset known unless they never are.
         """
         truth = self.truth[crowd]
         offset = np.array([truth.times_s[p] - truth.times_s[picks[0]] for p in picks], np.float32)
 
+        told = offset.copy()
+        if self.sampling.unknown >= 1:
+            told[1:] = UNKNOWN_OFFSET_S
         together: list[tuple[int, int]] = []
         if self.sampling.synchronous:
             start = truth.times_s[picks[0]]
@@ -171,7 +177,7 @@ class SnapshotSet:
             view=np.array([p[0] for p in picks]),
             present=np.ones(len(picks), np.float32),
             true_offset_s=offset,
-            offset_s=offset,
+            offset_s=told,
             xy=np.stack([truth.xy[p] for p in picks]),
             seen=np.stack([truth.seen[p] for p in picks]),
             start_s=float(truth.times_s[picks[0]]),

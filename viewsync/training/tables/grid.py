@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from viewsync.nets.config import COLUMN_PARTS
+
 LATENCIES = ("constant", "random")
 # Data sets of the paper, and what stands for them here; the harder variants have no numbers in the paper.
 PAPER_SETS = ("pets2009-sim", "citystreet-sim")
@@ -65,7 +67,13 @@ def _two(name: str, settings: Mapping[str, Any], *paper: Numbers) -> Row:
     return Row(name, "ℓp" if name == "BaseSU" else "ℓp+ℓW", settings, paper, start="BaseS")
 
 
-TABLES: Mapping[int, tuple[Row, ...]] = {
+def _column(name: str, settings: Mapping[str, Any]) -> Row:
+    return Row(name, "column", {"methods": ("column",), **settings})
+
+
+# 2 and 3 are the paper's; `column`: what each of its parts is worth.
+Table = int | str
+TABLES: Mapping[Table, tuple[Row, ...]] = {
     2: (
         BASE_S,
         _two("BaseSU", _NONE, (4.36, 0.137), (4.30, 0.140), (9.02, 0.106), (8.82, 0.108)),
@@ -124,6 +132,16 @@ TABLES: Mapping[int, tuple[Row, ...]] = {
         SYNCHRONISED,
         PERFECT,
     ),
+    "column": (
+        BASE_U,
+        COLUMN,
+        *(_column(part, {"column_parts": (part,)}) for part in COLUMN_PARTS),
+        _column("coarse+iterated", {"column_parts": ("coarse-to-fine", "iterated")}),
+        _column("known", {"offsets": "known"}),
+        _column("known+limit", {"offsets": "known", "column_parts": ("speed-limit",)}),
+        _column("unknown", {"offsets": "unknown"}),
+        PERFECT,
+    ),
 }
 # Cells that say most come first.
 _FIRST = (
@@ -137,15 +155,16 @@ _FIRST_PLACE = ("pets2009-sim", "random")
 class Cell:
     """One place of a table."""
 
-    table: int
+    table: Table
     data_set: str
     latency: str
     row: Row
 
     @property
     def folder(self) -> str:
-        """Where it lies, below the folder of the runs."""
-        return f"{self.data_set}/{self.latency}/table-{self.table}-{self.row.slug}"
+        """Where it lies, below the folder of the runs; a row of two tables is trained once."""
+        home = 3 if self.row in TABLES[3] else self.table
+        return f"{self.data_set}/{self.latency}/table-{home}-{self.row.slug}"
 
     @property
     def words(self) -> frozenset[str]:
@@ -153,7 +172,7 @@ class Cell:
         return frozenset({self.data_set, self.latency, self.row.name, self.row.loss})
 
 
-def cells(table: int, chosen: Sequence[str] = ()) -> list[Cell]:
+def cells(table: Table, chosen: Sequence[str] = ()) -> list[Cell]:
     """The table's cells in the order in which they are filled; `chosen`: only those that each of these texts,
     of words such as "random CLS-epi", or one of several such texts, names.
     """

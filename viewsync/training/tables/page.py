@@ -17,7 +17,7 @@ from viewsync.sim.real_sets import named
 from viewsync.training.metrics import mae, nae
 from viewsync.training.tables.cell import Result
 from viewsync.training.tables.closure import CLOSURE_METRICS, Figure, Runs, figures, gap, prize
-from viewsync.training.tables.grid import LATENCIES, SETS, TABLES, Cell, Row
+from viewsync.training.tables.grid import LATENCIES, SETS, TABLES, Cell, Row, Table
 
 NOT_RUN, NOT_CONVERGED = "not run", "not converged"
 _PAPER, _HERE = "#bbbbbb", "#0072b2"
@@ -48,7 +48,7 @@ def number(results: Results, cell: Cell) -> str:
     return " / ".join(cells)
 
 
-def markdown(table: int, results: Results, sets: Sequence[str] = SETS) -> str:
+def markdown(table: Table, results: Results, sets: Sequence[str] = SETS) -> str:
     """The table, then for each set and latency its prize and how much of the gap each method closes."""
     columns = [(data_set, latency) for data_set in sets for latency in LATENCIES]
     heads = [f"{data_set} {latency} | paper" if _has_paper(data_set) else f"{data_set} {latency}"
@@ -69,7 +69,7 @@ def markdown(table: int, results: Results, sets: Sequence[str] = SETS) -> str:
     return "\n".join(lines)
 
 
-def _trained_with(table: int, results: Results, columns: Sequence[tuple[str, str]]) -> list[str]:
+def _trained_with(table: Table, results: Results, columns: Sequence[tuple[str, str]]) -> list[str]:
     """What the numbers of each column were trained with, and with how many seeds."""
     lines = []
     for data_set, latency in columns:
@@ -93,7 +93,7 @@ def _paper(row: Row, data_set: str, latency: str) -> str:
     return f"{numbers[0]:.2f} / {numbers[1]:.3f}" if numbers else "–"
 
 
-def _worth(table: int, results: Results, data_set: str, latency: str) -> list[str]:
+def _worth(table: Table, results: Results, data_set: str, latency: str) -> list[str]:
     """Lines about what there is to gain, and who gains it. Bounds are rows of Table III."""
     found: dict[str, Runs] = {}
     for number_of, rows in TABLES.items():
@@ -135,7 +135,7 @@ def _interval(figure: Figure) -> str:
     return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
 
 
-def picture(table: int, results: Results, sets: Sequence[str] = SETS) -> bytes:
+def picture(table: Table, results: Results, sets: Sequence[str] = SETS) -> bytes:
     """MAE of every row as bars, ours beside the paper's, a panel per set and latency; PNG."""
     columns = [(data_set, latency) for data_set in sets for latency in LATENCIES]
     rows = TABLES[table]

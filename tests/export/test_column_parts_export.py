@@ -1,0 +1,46 @@
+"""`column` with its parts as a graph: what ONNX Runtime says is what torch says, for any number of views."""
+
+import numpy as np
+import onnxruntime
+import torch
+
+from export.graphs import fusion_onnx, outputs_of
+from viewsync.nets.config import COLUMN_PARTS, UNKNOWN_OFFSET_S, ModelConfig
+from viewsync.nets.model import CountingModel
+
+ROWS, COLUMNS, HEIGHTS, CHANNELS = 10, 14, 3, 4  # 5 × 7 cells to match on: odd, as large cells like least
+
+
+def inputs(views: int) -> dict[str, torch.Tensor]:
+    g = torch.Generator().manual_seed(views)
+    offset = torch.tensor([0.0, 0.7, -2.0, UNKNOWN_OFFSET_S])
+    return {
+        "features": torch.rand(views, CHANNELS, 9, 14, generator=g),
+        "present": torch.ones(views),
+        "offset_s": offset[:views],
+        "view_from_ground": torch.rand(views, HEIGHTS, ROWS, COLUMNS, 2, generator=g) * 2.2 - 1.1,
+    }
+
+
+def test_all_parts_together_export() -> None:
+    torch.manual_seed(1)
+    sizes = {"channels": CHANNELS, "heights": HEIGHTS, "width": 16, "cell_m": 0.5}
+    model = CountingModel(ModelConfig(methods=("column",), column_parts=COLUMN_PARTS, **sizes)).eval()  # type: ignore[arg-type]
+    file, names = fusion_onnx(model, "column", inputs(4))
+    assert names == outputs_of("column")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    for views in (3, 4):
+        given = inputs(views)
+        density, flow, match = session.run(list(names), {k: v.numpy() for k, v in given.items()})
+        with torch.inference_mode():
+            answer = model.fuse(
+                *(given[k][None] for k in ("features", "view_from_ground", "present", "offset_s")),
+                ("column",),
+            )
+        assert answer.synchronised is not None
+        np.testing.assert_allclose(density, answer.density["column"][0].numpy(), atol=1e-5)
+        np.testing.assert_allclose(flow[1:], answer.synchronised.flow_m[0].numpy(), atol=1e-3)
+        np.testing.assert_allclose(match[1:], answer.synchronised.evidence[0, :, 0].numpy(), atol=1e-4)
+        assert np.abs(flow).max() > 0.05

@@ -1,0 +1,208 @@
+"""Each part of `column` changes what it says and nothing else: planted people on a grid with odd sides."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from viewsync.nets.config import COLUMN_PARTS, ModelConfig
+from viewsync.nets.matching import ColumnMatcher, Described, Matches
+from viewsync.nets.model import CountingModel
+from viewsync.nets.rounds import coarser_places, finer_flow, match_in_rounds
+from viewsync.nets.synchronisers import FASTEST_M_S, ground_places, speed_limit
+from viewsync.training.losses import PartnerRows, partner_loss
+
+ROWS, COLUMNS, CELL_M, LENGTH = 7, 11, 0.5, 12
+SHAPE, CELLS = (ROWS, COLUMNS), ROWS * COLUMNS
+# The right partner scores 12, all strangers together about 4: the score of "nobody" is between.
+SURE, NOBODY = 12.0, 8.0
+PLACES = ground_places(ROWS, COLUMNS, CELL_M, torch.zeros(1))
+
+
+def planted(*people: tuple[int, int, int]) -> Described:
+    """Person k, who looks like nobody else, in cell (row, column), of each (k, row, column)."""
+    descriptor, nobody = torch.zeros(1, LENGTH, CELLS), torch.full((1, CELLS), NOBODY)
+    for k, row, column in people:
+        descriptor[0, k, row * COLUMNS + column] = 1.0
+    return Described(descriptor, nobody, torch.ones(1, CELLS))
+
+
+def sure(**more: Any) -> ColumnMatcher:
+    matcher = ColumnMatcher(**more).requires_grad_(False)
+    matcher.log_scale.fill_(math.log(SURE))
+    return matcher
+
+
+def found(first: Described, second: Described, sigma: float, *parts: str) -> Matches:
+    matcher = sure(everybody="everybody" in parts)
+    return match_in_rounds(matcher, first, second, torch.tensor([sigma]), PLACES, SHAPE, parts)
+
+
+BEFORE = planted((0, 1, 2), (1, 5, 8), (2, 3, 4), (3, 6, 0))
+AFTER = planted((0, 1, 5), (1, 2, 8), (2, 4, 3), (4, 0, 10))  # 3 has gone, 4 has come
+WENT = {(1, 2): (1, 5), (5, 8): (2, 8), (3, 4): (4, 3)}
+
+
+@pytest.mark.parametrize("parts", [(), ("coarse-to-fine",), ("iterated",), ("coarse-to-fine", "iterated")])
+def test_planted_people_are_followed_in_any_number_of_rounds(parts: tuple[str, ...]) -> None:
+    matches = found(BEFORE, AFTER, 4.0, *parts)
+    flow, similarity = matches.flow_m.reshape(*SHAPE, 2), matches.similarity.reshape(SHAPE)
+    accounted = matches.accounted.reshape(SHAPE)
+    for (row, column), (to_row, to_column) in WENT.items():
+        expected = torch.tensor([(to_column - column) * CELL_M, (to_row - row) * CELL_M])
+        assert torch.allclose(flow[row, column], expected, atol=0.1), (row, column)
+        assert similarity[row, column] > 0.9 and accounted[to_row, to_column] > 0.9
+    assert similarity[6, 0] < 0.5 and accounted[0, 10] < 0.5
+
+
+def test_another_round_settles_on_one_of_two_doubles() -> None:
+    """One and three metres away: the first round lands between them, the second near the first of them."""
+    first, second = planted((0, 3, 2)), planted((0, 3, 4), (0, 3, 8))
+    one, two = (
+        found(first, second, 1.8, *parts).flow_m.reshape(*SHAPE, 2)[3, 2, 0] for parts in ((), ("iterated",))
+    )
+    assert one > 1.1 and abs(two - 1.0) < 0.3 * abs(one - 1.0)
+
+
+def test_large_cells_lie_in_the_middle_of_those_they_are_made_of() -> None:
+    large = coarser_places(PLACES, SHAPE).reshape(4, 6, 2)
+    assert large[0, 0].tolist() == pytest.approx([CELL_M, CELL_M])
+    assert large[1, 2].tolist() == pytest.approx([5 * CELL_M, 3 * CELL_M])
+    assert large[3, 5].tolist() == pytest.approx(
+        [10.5 * CELL_M, 6.5 * CELL_M]
+    )  # one small cell at the corner
+    flow = torch.arange(48.0).reshape(1, 24, 2)
+    fine = finer_flow(flow, SHAPE).reshape(*SHAPE, 2)
+    assert (fine[2:4, 4:6] == flow[0, 1 * 6 + 2]).all() and (fine[6, 10] == flow[0, 23]).all()
+
+
+def test_coarse_to_fine_keeps_to_where_the_large_cells_led() -> None:
+    """Two people walk together; the one's double near home is believed by one round, not by two."""
+    first = planted((0, 2, 2), (1, 3, 3))
+    second = planted((0, 2, 6), (1, 3, 7), (1, 3, 4))
+    one = found(first, second, 1.5).flow_m.reshape(*SHAPE, 2)[3, 3, 0]
+    two = found(first, second, 1.5, "coarse-to-fine").flow_m.reshape(*SHAPE, 2)[3, 3, 0]
+    assert one < 0.8 and two > 1.4  # they went 2 m; the double stands at half a metre
+
+
+def test_everybody_has_a_partner_without_the_outcome_nobody() -> None:
+    first, second = planted((0, 1, 2), (3, 6, 0)), planted((0, 1, 5))
+    first.inside[0, :3] = 0.0
+    matches = found(first, second, 4.0, "everybody")
+    assert matches.similarity[0].tolist() == first.inside[0].tolist()
+    assert (matches.accounted == 1).all()
+    assert matches.flow_m.reshape(*SHAPE, 2)[1, 2].tolist() == pytest.approx([1.5, 0.0], abs=0.02)
+    second.inside.zero_()  # a view that looks nowhere has nobody to offer
+    matches = found(first, second, 4.0, "everybody")
+    assert matches.similarity.max() == 0 == matches.accounted.max() == matches.flow_m.abs().max()
+
+
+def test_who_has_no_partner_teaches_nothing_without_the_outcome_nobody() -> None:
+    cells = np.array([[1 * COLUMNS + 2, 6 * COLUMNS]])
+    rows = PartnerRows(
+        *(np.array([v]) for v in (0, 0, 1)),
+        cells,
+        np.zeros((1, 2, 2), np.float32),
+        np.array([[1, 0]], np.float32),
+    )
+    for everybody in (False, True):
+        descriptor = torch.randn(
+            1, 2, LENGTH, CELLS, generator=torch.Generator().manual_seed(1), requires_grad=True
+        )
+        described = Described(descriptor, torch.zeros(1, 2, CELLS), torch.ones(1, 2, CELLS))
+        model = CountingModel(
+            ModelConfig(methods=("column",), column_parts=("everybody",) if everybody else ())
+        )
+        assert model.column is not None
+        loss, _ = partner_loss(
+            model.column, described, rows, torch.zeros(1, 2), torch.ones(1, 2), SHAPE, CELL_M
+        )
+        loss.backward()
+        assert descriptor.grad is not None
+        taught = descriptor.grad[0, 0].abs().amax(dim=0)
+        assert taught[cells[0, 0]] > 0 and (taught[cells[0, 1]] > 0) == (not everybody)
+
+
+def test_nobody_walks_faster_than_the_limit_and_at_offset_zero_nothing_moves() -> None:
+    flow = torch.randn(1, 4, 3, 5, 2, generator=torch.Generator().manual_seed(2)) * 4.0
+    flow[0, :, 0, 0] = 0.0
+    offset, known = torch.tensor([[0.0, 0.5, -0.5, 0.0]]), torch.tensor([[1.0, 1.0, 1.0, 0.0]])
+    limited = speed_limit(flow, offset, known)
+    assert (limited[0, 0] == 0).all() and (limited[0, 3] == flow[0, 3]).all()
+    length, before = limited[0, 1:3].norm(dim=-1), flow[0, 1:3].norm(dim=-1)
+    reach = FASTEST_M_S * 0.5
+    assert torch.allclose(length, before.clamp_max(reach), atol=1e-5)
+    assert torch.allclose(
+        F.cosine_similarity(limited[0, 1:3], flow[0, 1:3], dim=-1)[before > 0], torch.tensor(1.0)
+    )
+
+
+VIEWS, HEIGHTS, CHANNELS = 3, 3, 4
+
+
+def made(*parts: str) -> CountingModel:
+    torch.manual_seed(3)
+    config = ModelConfig(
+        methods=("column",),
+        channels=CHANNELS,
+        heights=HEIGHTS,
+        width=16,
+        cell_m=CELL_M / 2,
+        column_parts=parts,
+    )
+    return CountingModel(config).train()
+
+
+def given(offset: float = 1.0) -> tuple[Tensor, ...]:
+    g = torch.Generator().manual_seed(5)
+    features = torch.rand(1, VIEWS, CHANNELS, 9, 14, generator=g)
+    grids = torch.rand(1, VIEWS, HEIGHTS, 2 * ROWS, 2 * COLUMNS, 2, generator=g) * 1.8 - 0.9
+    return features, grids, torch.ones(1, VIEWS), torch.tensor([[0.0, offset, -offset]])
+
+
+def test_end_to_end_changes_gradients_only() -> None:
+    answers = []
+    for parts in ((), ("end-to-end",)):
+        model = made(*parts)
+        density = model.fuse(*given(), ("column",)).density["column"]
+        density.square().sum().backward()
+        assert model.column is not None
+        reached = model.column.matcher.log_scale.grad
+        assert (reached is not None and reached.abs() > 0) == bool(parts)
+        answers.append(density.detach())
+    assert torch.allclose(answers[0], answers[1], atol=1e-6)
+
+
+def test_shared_descriptors_are_read_off_the_ground_features() -> None:
+    own, shared = made(), made("shared")
+    assert own.column is not None and shared.column is not None
+    sizes = [sum(w.numel() for w in m.column.descriptor.parameters()) for m in (own, shared) if m.column]
+    assert sizes[1] == 33 * (16 + 1) < sizes[0] / 10
+    answer = shared.fuse(*given(), ())
+    assert answer.described is not None
+    answer.described.descriptor[..., 0].square().sum().add(answer.described.nobody.sum()).backward()
+    reached = [w.grad is not None and bool(w.grad.abs().max() > 0) for w in shared.ground.parameters()]
+    assert any(reached)
+
+
+def test_between_frames_of_one_instant_the_limited_model_moves_nothing() -> None:
+    for parts in ((), ("speed-limit",), ("speed-limit", "coarse-to-fine", "iterated")):
+        answer = made(*parts).eval().fuse(*given(0.0), ("column",))
+        assert answer.synchronised is not None
+        moved = answer.synchronised.flow_m.abs().max()
+        assert (moved == 0) == ("speed-limit" in parts)
+
+
+def test_parts_that_cannot_be_are_refused_and_plain_ones_leave_no_trace() -> None:
+    assert "column_parts" not in ModelConfig(methods=("column",)).as_dict()
+    kept = ModelConfig(methods=("column",), column_parts=COLUMN_PARTS)
+    assert ModelConfig.from_dict(kept.as_dict()) == kept
+    for wrong, why in ((("faster",), "do not know faster"), (("shared", "shared"), "once each")):
+        with pytest.raises(ValueError, match=why):
+            ModelConfig(methods=("column",), column_parts=wrong)
+    with pytest.raises(ValueError, match="of the method column"):
+        ModelConfig(methods=("none",), column_parts=("shared",))
