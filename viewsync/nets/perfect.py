@@ -44,9 +44,9 @@ def perfect_matching(people: People, ground: Tensor, timing: Timing, cell_m: flo
     the truth. Only features carry a gradient.
     """
     batch, views, _, rows, columns = ground.shape
-    cells = ground_places(rows, columns, cell_m, ground)
-    corner = torch.tensor([columns * cell_m, rows * cell_m], dtype=ground.dtype, device=ground.device)
-    place = people.place_m.to(ground)
+    place = people.place_m.to(ground.device, torch.float32)  # of half the digits, 20 m would be told to 10 cm
+    cells = ground_places(rows, columns, cell_m, place)
+    corner = torch.tensor([columns * cell_m, rows * cell_m], device=place.device)
     on_grid = ((place >= 0) & (place < corner)).all(dim=-1)  # false for NaN, too
     place = torch.where(on_grid.unsqueeze(-1), place, torch.zeros_like(place))
     shown = people.seen.bool() & on_grid & (timing.present > 0).unsqueeze(-1)  # (B, V, N)
@@ -57,18 +57,18 @@ def perfect_matching(people: People, ground: Tensor, timing: Timing, cell_m: flo
     )
     distance = torch.where(shown.unsqueeze(2), distance, torch.full_like(distance, torch.inf))
     near, who = distance.min(dim=3)
-    taken = (near <= max(BODY_M, 0.75 * cell_m)).to(ground)  # (B, V, Hm·Wm); three quarters reach a corner
+    taken = (near <= max(BODY_M, 0.75 * cell_m)).to(place)  # (B, V, Hm·Wm); three quarters reach a corner
 
     def of_cell(slot: Tensor, values: Tensor) -> Tensor:
         """`values` (B, V-1, N[, 2]) of the person whose cell it is, of `slot` (B, V-1, Hm·Wm)."""
         index = slot.reshape(*slot.shape, *[1] * (values.dim() - 3)).expand(-1, -1, -1, *values.shape[3:])
         return torch.gather(values, 2, index)
 
-    whose, in_view = who[:, :1].expand(-1, views - 1, -1), shown[:, 1:].to(ground)
+    whose, in_view = who[:, :1].expand(-1, views - 1, -1), shown[:, 1:].to(place)
     matched = taken[:, :1] * of_cell(whose, in_view)
     moved = torch.where(shown[:, 1:].unsqueeze(-1), place[:, 1:] - place[:, :1], torch.zeros(()).to(place))
     flow = of_cell(whose, moved) * matched.unsqueeze(-1)
-    theirs, by_reference = who[:, 1:], shown[:, :1].to(ground).expand(-1, views - 1, -1)
+    theirs, by_reference = who[:, 1:], shown[:, :1].to(place).expand(-1, views - 1, -1)
     accounted = taken[:, 1:] * of_cell(theirs, by_reference)
     # Of the other views that show this person, view i itself is one.
     peers = in_view.sum(dim=1, keepdim=True) - in_view
