@@ -101,7 +101,7 @@ RUN_BY = {
     "sim dataset --scene --out --crowds --together!": "test_the_paper_s_models_as_printed",
     "evaluate --bundle --checkpoint --data --tau --kappa": "test_the_paper_s_models_as_printed",
     "evaluate --sequences! --bundle --data --tuning --frames --json": "test_the_command_measures_sequences",
-    "evaluate --table! --cells --steps --seeds --show --data --runs": (
+    "evaluate --table! --cells --steps --seeds --show --data --runs --start-from --set": (
         "test_a_table_is_filled_cell_by_cell_and_goes_on"
     ),
     "data make --out --only --workers": "test_the_command_makes_a_set_once_and_carries_its_truth",
