@@ -91,6 +91,20 @@ def test_whoever_has_left_teaches_nobody_and_spoils_no_gradient() -> None:
     assert descriptor.grad is not None and torch.isfinite(descriptor.grad).all()
 
 
+def test_a_batch_that_shows_no_two_views_teaches_the_matcher_nothing() -> None:
+    xy, seen = crowd()
+    rows = partner_rows([snapshot(xy, seen, present=(1.0, 0.0))], GRID, [np.random.default_rng(0)], rows=12)
+    assert rows.row.shape == (0, 12) and rows.place.shape == (0, 12, 2)
+    synchroniser = ColumnSynchroniser(channels=2, heights=2)
+    descriptor = torch.randn(1, 2, 8, CELLS, requires_grad=True)
+    described = Described(descriptor, torch.zeros(1, 2, CELLS), torch.ones(1, 2, CELLS))
+    loss, share = partner_loss(
+        synchroniser, described, rows, torch.zeros(1, 2), torch.ones(1, 2), (GRID.rows, GRID.columns), 0.4
+    )
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss == 0 and share == 0 and descriptor.grad is not None and not descriptor.grad.any()
+
+
 def test_absent_views_teach_nothing() -> None:
     xy, seen = crowd()
     both = [snapshot(xy, seen), snapshot(xy, seen, present=(1.0, 0.0))]

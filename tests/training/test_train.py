@@ -167,6 +167,33 @@ def test_a_loss_that_is_not_a_number_stops_names_the_batch_and_keeps_the_checkpo
     assert all(torch.isfinite(w).all() for w in weights.values() if w.is_floating_point())
 
 
+def test_a_gradient_that_is_not_a_number_spoils_no_weights(
+    tiny_run: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = training.batch_losses
+
+    def poisoned(*args: object) -> dict[str, torch.Tensor]:
+        losses = real(*args)  # type: ignore[arg-type]
+        nothing = losses["visible"] * 0
+        # The root of nothing is a number, and has no slope.
+        return {**losses, "visible": losses["visible"] + nothing.sqrt()} if args[5] == 2 else losses
+
+    monkeypatch.setattr(training, "batch_losses", poisoned)
+    with pytest.raises(UserError, match=r"step 3: the gradient is not a number, on snapshots 4 to 5"):
+        run(tiny_run, tmp_path)
+    assert not (tmp_path / "last").exists()
+
+
+def test_a_run_whose_last_state_is_lost_is_not_overwritten(tiny_run: TrainConfig, tmp_path: Path) -> None:
+    for name in ("best", "last"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"dear")
+    with pytest.raises(UserError, match=r"there is last and best of a run, but no last/state.json"):
+        run(tiny_run, tmp_path)
+    assert (tmp_path / "best/model.safetensors").read_bytes() == b"dear"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "last"]
+
+
 def test_a_full_disk_keeps_the_checkpoint_that_was_there(
     uninterrupted: tuple[Path, list[Progress]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure as Picture
 
 _CHECK = "validation."
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-# Values of the log that one point of a loss is the mean of: single batches say little.
-_SMOOTH = 10
+# Single batches say little: where the log has many, so many points of means over them are drawn of a loss.
+_POINTS = 40
 
 Points = list[tuple[int, float]]
 
@@ -28,8 +28,9 @@ def draw_curve(run: Path) -> Path | None:
         return None
     picture = Picture(figsize=(12.0, 3.6), layout="constrained")
     losses, mse, mae = picture.subplots(1, 3)
-    told = {n: _smooth(p) for n, p in columns.items() if not n.startswith(_CHECK)}
-    _draw(losses, told, f"losses, means of {_SMOOTH} logged steps", True)
+    together = max(1, len(rows) // _POINTS)
+    told = {n: _smooth(p, together) for n, p in columns.items() if not n.startswith(_CHECK)}
+    _draw(losses, told, f"losses, means of {together} logged steps" if together > 1 else "losses", True)
     for axes, kind, title in (
         (mse, "density_mse", "validation: density, squared error"),
         (mae, "mae", "validation: count, MAE, people"),
@@ -65,7 +66,7 @@ def _points(rows: Sequence[dict[str, str]], name: str) -> Points:
     return [(int(row["step"]), float(row[name])) for row in rows if row[name]]
 
 
-def _smooth(points: Points) -> Points:
+def _smooth(points: Points, together: int) -> Points:
     """Means over consecutive points, each at the last of its steps; the last one may be of fewer."""
-    parts = [points[k : k + _SMOOTH] for k in range(0, len(points), _SMOOTH)]
+    parts = [points[k : k + together] for k in range(0, len(points), together)]
     return [(part[-1][0], math.fsum(value for _, value in part) / len(part)) for part in parts]

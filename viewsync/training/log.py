@@ -69,7 +69,7 @@ def _kept(path: Path, header: Sequence[str], start: int) -> list[list[str]]:
     for number, row in enumerate(found[1:], start=2):
         # The last line may be cut where the machine stopped: its step was not saved.
         if len(row) != len(names) or not row[0].isdigit():
-            if number == len(found) and kept and int(kept[-1][0]) >= start:
+            if number == len(found) and kept and int(kept[-1][0]) >= start - start % _EVERY:
                 continue
             if number == len(found) and row and row[0].isdigit() and int(row[0]) > start:
                 continue

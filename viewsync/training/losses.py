@@ -128,9 +128,14 @@ def partner_rows(
                 out.append(
                     (b, int(first), int(second), row, place.astype(np.float32), flag.astype(np.float32))
                 )
+    # There may be no pair: whatever was drawn shows the reference alone.
+    shapes: tuple[tuple[int, ...], ...] = ((rows,), (rows, 2), (rows,))
     return PartnerRows(
-        *(np.array([o[k] for o in out]) for k in range(3)),
-        *(np.stack([o[k] for o in out]) for k in range(3, 6)),
+        *(np.array([o[k] for o in out], np.int64) for k in range(3)),
+        *(
+            np.array([o[k] for o in out], kind).reshape(len(out), *shape)
+            for k, kind, shape in zip((3, 4, 5), (np.int64, np.float32, np.float32), shapes, strict=True)
+        ),
     )
 
 

@@ -8,6 +8,7 @@ is that of one process with the whole batch, to rounding.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -66,6 +67,8 @@ class Processes:
         if precision == "auto":
             precision = "bf16" if accelerator == "cuda" else "32"
         self._low = precision == "bf16"
+        # Fabric's own gathering is by a function that torch means to rename.
+        warnings.filterwarnings("ignore", message=".*all_gather is deprecated", category=FutureWarning)
         self._fabric = Fabric(
             accelerator=accelerator,
             devices=devices,
