@@ -1,0 +1,82 @@
+"""A training step never leaves its device, as far as that shows without a GPU: tensors that have shape and
+device but no values, on a device that is not the CPU, so that whatever mixes the two is an error.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch._functorch import config as functorch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from viewsync.nets.encoder import Encoder
+from viewsync.nets.model import CountingModel
+from viewsync.sim.scenes import load
+from viewsync.training import objective
+from viewsync.training.config import TrainConfig
+from viewsync.training.processes import Processes
+from viewsync.training.snapshots import SnapshotSet, scene_grids
+
+ELSEWHERE = torch.device("meta")
+
+
+def settings(small_scene: Path, small_crowds: Path) -> TrainConfig:
+    return TrainConfig(
+        scene=str(small_scene),
+        data=small_crowds,
+        methods=("column", "cls-epi", "sls", "perfect-matching"),
+        flow_loss="similarity",
+        train_seeds=(0, 2),
+        validation_seeds=(4, 6),
+        first_stage=0.0,
+        batch=2,
+    )
+
+
+def step(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> list[torch.device | None]:
+    """Devices of the losses, then of all gradients, of a step elsewhere."""
+    scene = load(config.scene).scene
+    shots = SnapshotSet(scene, config.data, range(*config.train_seeds), config.sampling(tuple(scene.cameras)))
+    batch = [shots.draw(0, index) for index in range(config.batch)]
+    monkeypatch.setattr(functorch, "fake_tensor_allow_meta", True)
+    with FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True):
+        with ELSEWHERE:
+            model = CountingModel(config.model(scene)).train()
+        grids = torch.from_numpy(scene_grids(scene, 96, 72)).to(ELSEWHERE)
+        losses = objective.batch_losses(model, batch, grids, scene, config, 0)
+        sum(losses[name] for name in losses if name not in objective.TOLD).backward()
+        assert {name.partition(".")[2] for name in losses} >= {"density", "flow"} and "partner" in losses
+        gradients = [None if w.grad is None else w.grad.device for w in model.parameters()]
+        return [*(loss.device for loss in losses.values()), *gradients]
+
+
+def test_a_step_stays_on_its_device(
+    small_scene: Path, small_crowds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(small_scene, small_crowds)
+    assert set(step(config, monkeypatch)) == {ELSEWHERE}
+    # It would show: labels left behind.
+    real = objective.density_loss
+    monkeypatch.setattr(objective, "density_loss", lambda p, t: real(p, torch.zeros(t.shape)))
+    with pytest.raises(RuntimeError, match=r"(?i)device"):
+        step(config, monkeypatch)
+
+
+def test_in_bf16_convolutions_give_32_bit_numbers_and_are_measured_in_full(
+    small_scene: Path, small_crowds: Path
+) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder()
+    plain = Encoder()
+    plain.load_state_dict(encoder.state_dict())
+    Processes(precision="bf16").place(encoder)
+    image = torch.rand(2, 3, 32, 40)
+    coarse, fine = encoder.train()(image), plain.train()(image)
+    assert coarse.dtype == torch.float32 and not torch.equal(coarse, fine)
+    assert (coarse - fine).abs().mean() < 0.02
+    coarse.sum().backward()
+    assert all(w.grad is not None and w.grad.dtype == torch.float32 for w in encoder.parameters())
+    plain.load_state_dict(encoder.state_dict())
+    with torch.inference_mode():
+        assert torch.equal(encoder.eval()(image), plain.eval()(image))
