@@ -129,13 +129,15 @@ def partner_rows(
                     (b, int(first), int(second), row, place.astype(np.float32), flag.astype(np.float32))
                 )
     # There may be no pair: whatever was drawn shows the reference alone.
-    shapes: tuple[tuple[int, ...], ...] = ((rows,), (rows, 2), (rows,))
+    sample, first_slot, second_slot = (np.array([o[k] for o in out], np.int64) for k in range(3))
+    pairs = len(out)
     return PartnerRows(
-        *(np.array([o[k] for o in out], np.int64) for k in range(3)),
-        *(
-            np.array([o[k] for o in out], kind).reshape(len(out), *shape)
-            for k, kind, shape in zip((3, 4, 5), (np.int64, np.float32, np.float32), shapes, strict=True)
-        ),
+        sample,
+        first_slot,
+        second_slot,
+        np.array([o[3] for o in out], np.int64).reshape(pairs, rows),
+        np.array([o[4] for o in out], np.float32).reshape(pairs, rows, 2),
+        np.array([o[5] for o in out], np.float32).reshape(pairs, rows),
     )
 
 
