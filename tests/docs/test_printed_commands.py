@@ -104,6 +104,12 @@ RUN_BY = {
     "evaluate --table! --cells --steps --seeds --show --data --runs --start-from --set": (
         "test_a_table_is_filled_cell_by_cell_and_goes_on"
     ),
+    "evaluate --by-offset! --table! --cells --data --runs --frames --show": (
+        "test_cells_of_a_table_are_measured_where_they_are_trained"
+    ),
+    "evaluate --by-offset! --checkpoint! --data --crowds --frames --json --kappa": (
+        "test_checkpoints_are_measured_once"
+    ),
     "data make --out --only --workers": "test_the_command_makes_a_set_once_and_carries_its_truth",
     "data check": "test_a_whole_set_is_said_to_be_whole",
     "bench --json": "test_the_json_has_every_row",

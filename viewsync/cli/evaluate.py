@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from viewsync.cli.by_offset import checkpoints_by_offset, table_by_offset
 from viewsync.cli.crowds import crowd_range, make_missing
 from viewsync.cli.progress import progress
 from viewsync.cli.sequences import measure_sequences
@@ -123,6 +124,11 @@ def _constant_offsets(
     metavar="KEY=VALUE",
     help="With --table: any key of the cells' training; may be repeated.",
 )
+@click.option(
+    "--by-offset",
+    is_flag=True,
+    help="Error against offset, from 0 to 2κ: of the --table's trained cells, or of every --checkpoint.",
+)
 @click.option("--show", is_flag=True, help="With --table: train nothing, print what there is.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="To make crowds with.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="To answer with.")
@@ -148,6 +154,7 @@ def command(
     seeds: int,
     start_from: Path | None,
     overrides: tuple[str, ...],
+    by_offset: bool,
     show: bool,
     workers: int,
     threads: int,
@@ -165,8 +172,15 @@ def command(
             raise click.UsageError("--table trains and measures its own cells; give no bundle or checkpoint")
         folder = data or Path("runs/data")
         number = int(table) if table.isdigit() else table
+        if by_offset:
+            table_by_offset(number, cells, folder, runs, frames, threads, show)
+            return
         fill_table(number, cells, folder, runs, seeds, steps, frames, threads, start_from, overrides, show)
         return
+    if by_offset and (bundle is not None or not checkpoints or tau_s is not None):
+        raise click.UsageError(
+            "--by-offset is of a --table or of every --checkpoint, without --bundle and --tau"
+        )
     if bundle is None and not checkpoints:
         raise click.UsageError("give a --bundle or a --checkpoint to measure")
     if sequences is not None:
@@ -196,6 +210,8 @@ def command(
     scene = scene or trained.get("scene") or ("" if loaded is None else loaded.scene.name)
     if scene == RIGS and (loaded is not None or tau_s is not None):
         raise click.UsageError("rigs differ in their cameras: they take no --bundle and no --tau")
+    if scene == RIGS and by_offset:
+        raise click.UsageError("--by-offset is of the cameras of one scene, not of rigs")
     data = data or Path("runs/data") / f"{RIGS if scene == RIGS else load(scene).scene.name}-test"
     if scene == RIGS:
         for wanted in (crowds, *([tuning] if tuning_data is None else [])):
@@ -232,10 +248,15 @@ def command(
         own = tuning_data / "scene.yaml"
         there = place_of(str(own) if own.exists() else RIGS, tuning_data, tuning)
         tuners = {_short(folder): TorchRunner(folder, threads, there) for folder in checkpoints}
-    elif scene != RIGS:
+    elif scene != RIGS and not by_offset:
         make_missing(scene, data, tuning, workers)
     if scene != RIGS:
         make_missing(scene, data, crowds, workers)
+    if by_offset:
+        path = json_path or Path("runs/by-offset.json")
+        named = [(_short(f), r) for f, r in alone]
+        checkpoints_by_offset(named, data, crowds, kappa_s, reference, told, frames, path)
+        return
 
     def measure(what: str, runner: Runner, name: str) -> Evaluation:
         elsewhere = None if tuning_data is None else (tuners[name], tuning_data)
