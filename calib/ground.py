@@ -16,6 +16,11 @@ from calib.errors import CalibError
 
 Floats = NDArray[np.float64]
 
+# Average height of a person, where all of one is projected onto a single plane (Zhang & Chan, CVPR 2019).
+PERSON_M = 1.75
+# Stands for the distance of what a camera sees above the horizon.
+FAR_M = 1e6
+
 
 @dataclass(frozen=True, slots=True)
 class GroundGrid:
@@ -141,6 +146,23 @@ def view_from_ground(camera: Camera, grid: GroundGrid, heights_m: Sequence[float
     pixels = camera.project(points)
     normalised = (2 * pixels + 1) / (camera.width, camera.height) - 1
     return np.clip(np.nan_to_num(normalised, nan=-2.0), -2.0, 2.0).astype(np.float32)
+
+
+def person_plane(heights_m: Sequence[float]) -> int:
+    """Which of a scene's heights is nearest to a person's, PERSON_M."""
+    return int(np.argmin(np.abs(np.asarray(heights_m, dtype=np.float64) - PERSON_M)))
+
+
+def place_distances(camera: Camera, z: float) -> NDArray[np.float32]:
+    """(height, width): how far from the camera the plane at height z is along each pixel's ray, metres; FAR_M
+    where the ray never meets it. CalibError if the camera has lens distortion.
+    """
+    _require_pinhole(camera, "place_distances")
+    x, y = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+    seen = camera.back_project(np.stack([x, y], axis=-1), z)
+    distance = np.linalg.norm(seen - camera.centre, axis=-1)
+    result: NDArray[np.float32] = np.minimum(np.nan_to_num(distance, nan=FAR_M), FAR_M).astype(np.float32)
+    return result
 
 
 def ground_from_image(camera: Camera, z: float = 0.0) -> Floats:

@@ -68,16 +68,18 @@ def bundle_parts(
     first = next(iter(scene.cameras.values()))
     height, width = -(-first.height // STRIDE), -(-first.width // STRIDE)
     ground, heights = scene.ground, len(scene.heights_m)
-    stride = config.flow_strides[-1]
+    sent = config.sent_channels
+    stride, times = config.flow_strides[-1], model.ground.times
     sizes: dict[str, tuple[int | str, ...]] = {
-        "features": ("V", config.channels, height, width),
+        "features": ("V", sent, height, width),
         "present": ("V",),
         "offset_s": ("V",),
         "view_from_ground": ("V", heights, ground.rows, ground.columns, 2),
         "fundamental": ("V", 3, 3),
+        "distance_m": ("V", height, width),
         "density": (ground.rows, ground.columns),
-        "flow_m": ("V", ground.rows // 2, ground.columns // 2, 2),
-        "match": ("V", ground.rows // 2, ground.columns // 2),
+        "flow_m": ("V", ground.rows // times, ground.columns // times, 2),
+        "match": ("V", ground.rows // times, ground.columns // times),
         "flow_px": ("V", -(-height // stride), -(-width // stride), 2),
     }
     graphs: dict[str, bytes] = {}
@@ -104,11 +106,15 @@ def bundle_parts(
         "references": [config.views[0]] if config.views else list(scene.cameras),
         "encoder": {
             "input": {"name": "image", "shape": [1, first.height, first.width, 3], "dtype": "uint8"},
-            "output": {"name": "features", "shape": [1, config.channels, height, width], "dtype": "uint8"},
+            "output": {
+                "name": "features",
+                "shape": [1, sent, height, width],
+                "dtype": "uint8",
+            },
         },
         "preprocessing": {"width": first.width, "height": first.height, "colour": "rgb"},
         "features": {
-            "channels": config.channels,
+            "channels": sent,
             "height": height,
             "width": width,
             "stride": STRIDE,
@@ -129,7 +135,9 @@ def _check_fit(model: CountingModel, scene: Scene) -> None:
     sizes = {(camera.width, camera.height) for camera in scene.cameras.values()}
     if not problem and len(sizes) > 1:
         problem = "its cameras have different sizes; bring them to one"
-    elif not problem and any(side % (2 * STRIDE) for size in sizes for side in size):
-        problem = f"its pictures' sides must be multiples of {2 * STRIDE} pixels"
+    elif not problem and model.config.encoders == "view":
+        problem = "a bundle has one encoder for all views; train with encoders: shared"
+    elif not problem and any(side % STRIDE for size in sizes for side in size):
+        problem = f"its pictures' sides must be multiples of {STRIDE} pixels"
     if problem:
         raise BundleError(f"scene {scene.name} does not fit the model: {problem}")

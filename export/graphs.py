@@ -14,6 +14,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from export.pyramid_graphs import pyramid_graph
 from viewsync.nets.config import CAMERA_LEVEL, SCENE_LEVEL
 from viewsync.nets.model import CountingModel
 
@@ -57,6 +58,7 @@ class MaskedGraph(nn.Module):
         offset_s: Tensor,
         view_from_ground: Tensor,
         fundamental: Tensor | None,
+        distance_m: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Density, then what `outputs_of` names."""
         answer = self.model.fuse(
@@ -66,6 +68,7 @@ class MaskedGraph(nn.Module):
             offset_s.unsqueeze(0),
             (self.method,),
             None if fundamental is None else fundamental.unsqueeze(0),
+            None if distance_m is None else distance_m.unsqueeze(0),
         )
         density = answer.density[self.method][0]
         if answer.synchronised is not None:
@@ -150,9 +153,11 @@ def fusion_kind(model: CountingModel, method: str) -> str:
 
 def inputs_of(model: CountingModel, method: str) -> tuple[str, ...]:
     """What a graph takes, in the order of its forward()."""
+    places = ("distance_m",) if model.gather.needs_distance else ()
     if method == "reference-only":
-        return ("features", "view_from_ground")
-    geometry = ("view_from_ground", "fundamental") if method == "cls-epi" else ("view_from_ground",)
+        return ("features", "view_from_ground", *places)
+    lines = ("fundamental",) if method == "cls-epi" else ()
+    geometry = ("view_from_ground", *lines, *places)
     if fusion_kind(model, method) == "concat":
         return ("features", *geometry)
     return ("features", "present", "offset_s", *geometry)
@@ -175,14 +180,19 @@ def fusion_onnx(
     """
     outputs = outputs_of(method)
     graph: nn.Module
+    views = torch.export.Dim("V", min=3, max=64)
+    if model.gather.needs_distance:
+        concat = fusion_kind(model, method) == "concat"
+        graph = pyramid_graph(MaskedGraph(model, method), method, concat)
+        sides: dict[str, dict[int, object]] = {} if concat else {name: {0: views} for name in inputs}
+        return _export(graph.eval(), dict(inputs), outputs, sides), outputs
     if fusion_kind(model, method) == "concat":
-        concat = ConcatEpipolarGraph if method == "cls-epi" else ConcatGraph
-        return _export(concat(model, method).eval(), dict(inputs), outputs, {}), outputs
+        complete = ConcatEpipolarGraph if method == "cls-epi" else ConcatGraph
+        return _export(complete(model, method).eval(), dict(inputs), outputs, {}), outputs
     if method == "reference-only":
         graph = ReferenceGraph(model)
     else:
         graph = (MaskedEpipolarGraph if method == "cls-epi" else MaskedGraph)(model, method)
-    views = torch.export.Dim("V", min=3, max=64)
     return _export(graph.eval(), dict(inputs), outputs, {name: {0: views} for name in inputs}), outputs
 
 

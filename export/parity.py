@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from viewsync.errors import BundleError, InternalError
 from viewsync.nets.model import CountingModel
 from viewsync.training.evaluate import BundleRunner
-from viewsync.training.objective import fundamentals, pictures, tensors
+from viewsync.training.objective import distances, fundamentals, pictures, tensors
 from viewsync.training.snapshots import Snapshot, SnapshotSet, scene_grids
 from viewsync.wire import FeatureMessage, Tensor, decode, encode
 
@@ -55,7 +55,10 @@ def measure(
         exported = runner.fuse(over_the_wire(runner, shot), shot)
         with torch.inference_mode():
             answer = model(
-                pictures([shot.images]), *tensors([shot], grids), fundamentals(model, [shot], scene)
+                pictures([shot.images]),
+                *tensors([shot], grids),
+                fundamentals(model, [shot], scene),
+                distances(model, [shot], scene),
             )
         for graph in runner.graphs:
             ours, theirs = exported[graph]["density"], answer.density[graph][0].numpy()

@@ -16,7 +16,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from calib.epipolar import fundamental_matrix
-from calib.ground import view_from_ground
+from calib.ground import person_plane, place_distances, view_from_ground
 from hub.buffer import Snapshot
 from hub.zones import zone_weights
 from viewsync.bundle import Bundle
@@ -275,10 +275,18 @@ def _fundamental(bundle: Bundle, slots: tuple[str, ...]) -> Floats:
     return np.stack([np.zeros((3, 3)), *others]).astype(np.float32)
 
 
+def _distance(bundle: Bundle, slots: tuple[str, ...]) -> Floats:
+    """(V, h, w): how far the plane at a person's height is in each place of a view's features, metres."""
+    spec, heights = bundle.manifest.features, bundle.scene.heights_m
+    cameras = [bundle.pinhole(view).resized(spec.width, spec.height) for view in slots]
+    return np.stack([place_distances(camera, heights[person_plane(heights)]) for camera in cameras])
+
+
 _PER_SNAPSHOT = frozenset({"features", "present", "offset_s"})
 
 # What of the scene a graph may ask for; a further kind of geometry is one more line.
 _GEOMETRY: dict[str, Callable[[Bundle, tuple[str, ...]], Floats]] = {
     "view_from_ground": _view_from_ground,
     "fundamental": _fundamental,
+    "distance_m": _distance,
 }

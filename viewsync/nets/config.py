@@ -24,7 +24,7 @@ FUSIONS = ("masked", "concat")
 FLOW_NETS = ("shared", "pair")
 BASES = ("ours", "mvms")
 ENCODERS = ("shared", "view")
-# What needs columns of several heights has none to match on MVMS's one plane.
+# What matches columns of several heights has none on MVMS's one plane.
 OVER_MVMS = ("none", "reference-only", *SCENE_LEVEL, *CAMERA_LEVEL)
 
 
@@ -157,8 +157,8 @@ def refused_over_mvms(methods: tuple[str, ...]) -> str:
     if not unfit:
         return ""
     return (
-        f"{', '.join(unfit)} matches columns of several heights, and mvms projects onto one plane; "
-        f"with base mvms choose from {', '.join(OVER_MVMS)}"
+        f"{', '.join(unfit)} is not for base mvms, which has one plane and no columns; "
+        f"choose from {', '.join(OVER_MVMS)}"
     )
 
 

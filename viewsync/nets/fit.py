@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from calib.ground import person_plane
 from calib.scene import Scene
 from viewsync.nets.config import ModelConfig
 from viewsync.nets.encoder import STRIDE
@@ -14,10 +15,12 @@ def misfit(config: ModelConfig, scene: Scene) -> str:
     slots = sorted(scene.cameras, key=lambda view: view != next(iter(config.views), None))
     if config.views and tuple(slots) != config.views:
         return f"its views are {', '.join(slots)}, the model was trained for {', '.join(config.views)}"
-    if config.camera_level and any(
+    if config.grid != (0, 0) and any(
         (-(-side[1] // STRIDE), -(-side[0] // STRIDE)) != config.grid for side in sizes
     ):
         return f"its pictures do not make features of {config.grid[0]} rows and {config.grid[1]} columns"
+    if config.base == "mvms" and person_plane(scene.heights_m) != config.plane:
+        return f"another of its heights is a person's than number {config.plane + 1}, as in training"
     if len(scene.heights_m) != config.heights:
         return f"it has {len(scene.heights_m)} heights, the model was trained with {config.heights}"
     if abs(ground.cell_m - config.cell_m) > 1e-6:

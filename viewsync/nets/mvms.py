@@ -149,7 +149,8 @@ class ScaleSelection(nn.Module):
         batch, views = sent.shape[:2]
         rows, columns = sent.shape[-2:]
         if (rows, columns) != self.grid:
-            raise ValueError(f"the features are {rows}x{columns}, this model is for {self.grid}")
+            wanted = f"{self.grid[0]}x{self.grid[1]}"
+            raise ValueError(f"the features are {rows}x{columns}, this model is for {wanted}")
         masks = self.masks(distance_m)
         total = sent[:, :, : self.channels] * 0.0
         for number, scale in enumerate(unpack(sent.flatten(0, 1), self.channels)):

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from calib.ground import person_plane
 from calib.scene import Scene
 from viewsync.config import Section
 from viewsync.errors import UserError
@@ -19,6 +20,7 @@ from viewsync.nets.config import (
     METHODS,
     SCENE_LEVEL,
     ModelConfig,
+    refused_over_mvms,
     refused_parts,
     sound_strides,
 )
@@ -26,6 +28,8 @@ from viewsync.nets.encoder import STRIDE
 from viewsync.sim.rigs import RIGS
 from viewsync.training.snapshots import Sampling
 
+# Channels of the features, of mvms at each of its scales.
+CHANNELS = {"ours": 16, "mvms": 32}
 # γ of the paper for counting, with each of the losses of the flow.
 GAMMAS = {"none": 0.0, "warp": 1.0, "similarity": 1000.0}
 
@@ -45,6 +49,12 @@ class TrainConfig(Section):
     )
     reference: str | None = Field(
         None, description="the view that always is the reference [any; with concat, the scene's first]"
+    )
+    base: Literal["ours", "mvms"] = Field(
+        "ours", description="model around the synchroniser; mvms: the paper's"
+    )
+    encoders: Literal["shared", "view"] = Field(
+        "shared", description="of mvms: one for all views or, where the reference is fixed, one for each"
     )
     flow_strides: tuple[int, ...] = Field(
         (4, 2),
@@ -125,6 +135,16 @@ class TrainConfig(Section):
             raise ValueError("flow_nets pair needs fixed views; set fusion to concat")
         if why := refused_parts(self.column_parts, self.methods):
             raise ValueError(why)
+        if self.mvms and (why := refused_over_mvms(self.methods)):
+            raise ValueError(why)
+        if self.encoders == "view" and (
+            not self.mvms or (self.fusion == "masked" and self.reference is None)
+        ):
+            raise ValueError(
+                "encoders view is for base mvms and fixed views; set reference, or fusion to concat"
+            )
+        if self.encoders == "view" and self.encoder == "frozen":
+            raise ValueError("a frozen encoder is one for all views; set encoders to shared")
         if self.flow_loss != "none" and not any(m in (*CAMERA_LEVEL, *SCENE_LEVEL) for m in self.methods):
             raise ValueError(
                 f"flow_loss {self.flow_loss} is for {', '.join((*SCENE_LEVEL, *CAMERA_LEVEL))}; "
@@ -207,6 +227,10 @@ class TrainConfig(Section):
             flow_nets=self.flow_nets,
             sigma_px=self.sigma_px,
             column_parts=self.column_parts,
+            base=self.base,
+            encoders=self.encoders,
+            channels=CHANNELS[self.base],
+            plane=person_plane(scene.heights_m) if self.mvms else 0,
         )
 
     def sampling(self, views: Sequence[str], labels: bool = True) -> Sampling:
@@ -226,5 +250,10 @@ class TrainConfig(Section):
         return replace(sampling, drop=0.0 if concat else sampling.drop, unknown=told[self.offsets])
 
     @property
+    def mvms(self) -> bool:
+        """Whether the base model is MVMS."""
+        return self.base == "mvms"
+
+    @property
     def _fixes_grid(self) -> bool:
-        return any(m in CAMERA_LEVEL for m in self.methods)
+        return self.mvms or any(m in CAMERA_LEVEL for m in self.methods)

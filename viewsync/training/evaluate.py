@@ -30,6 +30,7 @@ from viewsync.training.snapshots import (
     scene_grids,
 )
 from viewsync.training.source import Shots, open_shots
+from viewsync.training.truth import scene_distances
 
 Floats = NDArray[np.float32]
 Densities = dict[str, Floats]
@@ -106,6 +107,7 @@ class BundleRunner:
         self._grids = scene_grids(bundle.scene, size.width, size.height)
         spec = manifest.features
         self._fundamental = scene_fundamentals(bundle.scene, spec.width, spec.height)
+        self._distance = scene_distances(bundle.scene, spec.width, spec.height)
         only = manifest.references[0]
         self._slots = (only, *(view for view in manifest.views if view != only))
 
@@ -120,8 +122,10 @@ class BundleRunner:
         references = self.bundle.manifest.references
         return references[0] if len(references) == 1 else None
 
-    def encode(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """One pinhole image (H, W, 3) to features (C, h, w) as they cross the wire."""
+    def encode(self, image: NDArray[np.uint8], view: int = 0) -> NDArray[np.uint8]:
+        """One pinhole image (H, W, 3) to features (C, h, w) as they cross the wire; all views have one
+        encoder.
+        """
         features: NDArray[np.uint8] = self._encoder.run(
             None, {self.bundle.manifest.encoder.input.name: image[None]}
         )[0][0]
@@ -137,6 +141,7 @@ class BundleRunner:
             "offset_s": shot.offset_s,
             "view_from_ground": self._grids[shot.view],
             "fundamental": self._fundamental[shot.view[0]][shot.view],
+            "distance_m": self._distance[shot.view],
         }
         out: dict[str, dict[str, Floats]] = {}
         for graph, session in self._fusion.items():
@@ -229,10 +234,10 @@ def answer(
         if len(known) > _PICTURES_KNOWN:
             known.clear()
         features = []
-        for image in shot.images:
-            key = blake2b(image.tobytes()).digest()
+        for image, view in zip(shot.images, shot.view, strict=True):
+            key = blake2b(image.tobytes(), salt=int(view).to_bytes(2)).digest()
             if key not in known:
-                known[key] = runner.encode(image)
+                known[key] = runner.encode(image, int(view))
             features.append(known[key])
         fused = runner.fuse(np.stack(features), shot)
         slim = replace(shot, images=shot.images[:0])

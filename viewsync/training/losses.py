@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from calib.camera import Camera
 from calib.ground import GroundGrid
@@ -75,6 +76,13 @@ def mark_centres(target: Tensor) -> Tensor:
 
 def _centres(target: Tensor) -> Tensor:
     return target > 0.88
+
+
+def view_density(marks: Tensor) -> Tensor:
+    """People per place of the features (B, V, h, w) that scores of heads (B, V, 2, h, w) stand for, where a
+    set has density maps of its pictures instead of positions.
+    """
+    return F.softplus(marks[:, :, 0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,11 @@ from viewsync.training.losses import (
     mark_maps,
     partner_loss,
     partner_rows,
+    view_density,
 )
 from viewsync.training.rigs import padded
-from viewsync.training.snapshots import Snapshot, density_map, scene_fundamentals
+from viewsync.training.snapshots import Maps, Snapshot, scene_fundamentals
+from viewsync.training.truth import ground_truth, scene_distances, views_truth
 
 # Told with the losses, but no part of what is minimised.
 TOLD = ("matched",)
@@ -77,26 +79,34 @@ def batch_losses(
     methods = model.config.methods if second_stage else ()
     lines = fundamentals(model, batch, scene)
     truth = true_people(model, batch, scene)
-    answer = model.fuse(features, geometry, present, offset, methods, lines, people=truth)
+    places = distances(model, batch, scene)
+    answer = model.fuse(features, geometry, present, offset, methods, lines, places, people=truth)
     losses: dict[str, Tensor] = {}
     for method, motion in answer.motion.items():
         if config.flow_loss == "warp":
             assert together is not None
-            loss = warp_loss(model, motion, features, together, geometry, present)
+            moved, wanted = answer.features, model.gather(together, places)
+            loss = warp_loss(model, motion, moved, wanted, geometry, present)
         elif config.flow_loss == "similarity":
             loss = similarity_loss(motion, present)
         else:
             continue
         losses[f"{method}.flow"] = config.flow_weight * loss
     device = grids.device
-    target = torch.from_numpy(np.stack([density_map(s.xy[0], ground) for s in batch])).to(device)
+    target = torch.from_numpy(np.stack([ground_truth(s, ground) for s in batch])).to(device)
     for method, density in answer.density.items():
         losses[f"{method}.density"] = density_loss(density, target)
         losses[f"{method}.count"] = 0.05 * count_loss(density, target)
-    seen = torch.from_numpy(
-        np.stack([[density_map(s.xy[v][s.seen[v]], ground) for v in range(len(s.view))] for s in batch])
-    ).to(device)
+    seen = torch.from_numpy(np.stack([views_truth(s, ground) for s in batch])).to(device)
     there = present.bool()
+    if second_stage and config.encoder == "trained":
+        losses["sparsity"] = config.sparsity * answer.sent.mean()
+    if batch[0].maps is not None:
+        # No positions: whom a view shows is taught in its picture, and nobody can have a partner.
+        if config.encoder == "trained":
+            lesson = density_loss(view_density(answer.marks)[there], seen[there])
+            losses["marks"] = lesson * share.weigh(there.sum())
+        return losses
     shape = (answer.marks.shape[-2], answer.marks.shape[-1])
     losses["visible"] = 0.5 * density_loss(answer.visible[there], seen[there]) * share.weigh(there.sum())
     if config.encoder == "trained":
@@ -105,8 +115,6 @@ def batch_losses(
         maps = np.stack([mark_maps(s, cameras, shape, STRIDE) for s in batch])
         marks = torch.from_numpy(maps).to(device)[there]
         losses["marks"] = 0.1 * mark_loss(answer.marks[there], marks) * share.weigh(mark_centres(marks))
-    if second_stage and config.encoder == "trained":
-        losses["sparsity"] = config.sparsity * answer.features.mean()
     if answer.described is not None and model.column is not None:
         coarse = ground.coarser(2)
         numbers = range(step * config.batch + share.first, step * config.batch + share.first + len(batch))
@@ -179,7 +187,9 @@ def encode_with_synchronous(
     else:
         shown, device = [shot.images for shot in batch], device_of(model)
         every = torch.cat([pictures(shown, device), pictures(frames, device)], dim=1)
-        features, others = model.encode(every).split([len(batch[0].view), len(frames[0])], dim=1)
+        views = len(batch[0].view)
+        both = model.encode(every, (*range(views), *range(1, views)))
+        features, others = both.split([views, views - 1], dim=1)
     return features, torch.cat([features[:, :1], others], dim=1)
 
 
@@ -215,6 +225,19 @@ def true_people(model: CountingModel, batch: Sequence[Snapshot], scene: Scene) -
     return People(torch.from_numpy(place).to(device), torch.from_numpy(seen).to(device))
 
 
+def distances(model: CountingModel, batch: Sequence[Snapshot], scene: Scene) -> Tensor | None:
+    """Distance (B, V, h, w) of every place of the features, as `scene_distances`; None for a model that does
+    not look at it.
+    """
+    if not model.gather.needs_distance:
+        return None
+    rows, columns = model.config.grid
+    wanted = sorted({int(view) for shot in batch for view in shot.view})
+    known = dict(zip(wanted, scene_distances(scene, columns, rows, wanted), strict=True))
+    every = np.stack([[known[int(view)] for view in shot.view] for shot in batch])
+    return torch.from_numpy(every).to(device_of(model))
+
+
 def single_frames(shot: Snapshot) -> list[Snapshot]:
     """Every frame of a snapshot as a snapshot of its own, with that frame as the reference and nothing else.
 
@@ -234,6 +257,8 @@ def single_frames(shot: Snapshot) -> list[Snapshot]:
             seen=shot.seen[v : v + 1],
             synchronous=None,
             synchronous_features=None,
+            maps=None if shot.maps is None else Maps(shot.maps.ground, shot.maps.views[:1]),
         )
-        for v in range(len(shot.view))
+        # Density maps of the ground are known at the reference's instant only.
+        for v in range(len(shot.view) if shot.maps is None else 1)
     ]

@@ -19,7 +19,7 @@ from viewsync.nets.fit import misfit
 from viewsync.sim.rigs import RIGS
 from viewsync.sim.scenes import load
 from viewsync.training.checkpoint import load_model, load_state
-from viewsync.training.objective import fundamentals, true_people
+from viewsync.training.objective import distances, fundamentals, true_people
 from viewsync.training.snapshots import Snapshot, scene_grids
 
 Floats = NDArray[np.float32]
@@ -40,8 +40,10 @@ class Runner(Protocol):
     def reference(self) -> str | None:
         """The one view that it answers for; None: any."""
 
-    def encode(self, image: NDArray[np.uint8]) -> NDArray[Any]:
-        """One pinhole image (H, W, 3) to features (C, h, w)."""
+    def encode(self, image: NDArray[np.uint8], view: int = 0) -> NDArray[Any]:
+        """One pinhole image (H, W, 3) to features (C, h, w). view: its row in the scene, which matters where
+        every view has an encoder.
+        """
 
     def fuse(self, features: NDArray[Any], shot: Snapshot) -> Mapping[str, Mapping[str, Floats]]:
         """Features (V, C, h, w) of a snapshot to every graph's outputs, `density` (Hg, Wg) among them."""
@@ -91,11 +93,13 @@ class TorchRunner:
         self.reference = next(iter(self._model.config.views), None)
         self._name = folder.name
 
-    def encode(self, image: NDArray[np.uint8]) -> Floats:
+    def encode(self, image: NDArray[np.uint8], view: int = 0) -> Floats:
         """One pinhole image (H, W, 3) to features (C, h, w), quantised as on the wire."""
+        name = tuple(self.scene.cameras)[view]
+        slot = self._model.config.views.index(name) if self._model.config.views else 0
         with torch.inference_mode():
             frame = torch.from_numpy(image).permute(2, 0, 1).float() / 255.0
-            features: Floats = self._model.encode(frame[None, None])[0, 0].numpy()
+            features: Floats = self._model.encode(frame[None, None], (slot,))[0, 0].numpy()
         return features
 
     def fuse(self, features: NDArray[Any], shot: Snapshot) -> dict[str, dict[str, Floats]]:
@@ -110,6 +114,7 @@ class TorchRunner:
                 torch.from_numpy(shot.offset_s)[None],
                 self.graphs,
                 fundamentals(self._model, [shot], self.scene),
+                distances(self._model, [shot], self.scene),
                 people=true_people(self._model, [shot], self.scene),
             )
         return {method: {"density": density[0].numpy()} for method, density in answer.density.items()}

@@ -28,6 +28,16 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
+class Maps:
+    """What is known of people where a set has no positions: their density on the ground at the instant of
+    slot 0 (Hg, Wg), and in each slot's picture, on the grid of its features (V, h, w).
+    """
+
+    ground: Floats
+    views: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One frame per slot, the reference in slot 0.
 
@@ -49,6 +59,7 @@ class Snapshot:
     features: NDArray[np.uint8] | None = None
     synchronous_features: NDArray[np.uint8] | None = None
     start_s: float = 0.0
+    maps: Maps | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ from torch import Tensor
 from calib.scene import Scene
 from viewsync.nets.model import CountingModel
 from viewsync.training.config import TrainConfig
+from viewsync.training.losses import view_density
 from viewsync.training.objective import (
+    distances,
     encode,
     fundamentals,
     single_frames,
@@ -17,8 +19,8 @@ from viewsync.training.objective import (
     true_people,
 )
 from viewsync.training.processes import Processes
-from viewsync.training.snapshots import density_map
 from viewsync.training.source import Shots
+from viewsync.training.truth import ground_truth, views_truth
 
 # The stream of snapshots that every run is validated on.
 VALIDATION_STREAM = 9_999_999
@@ -77,13 +79,15 @@ def validate(
             lines = fundamentals(model, [shot], scene)
             truth = true_people(model, [shot], scene)
             features = encode(model, [shot])
-            answer = model.fuse(features, geometry, present, offset, methods, lines, people=truth)
+            places = distances(model, [shot], scene)
+            answer = model.fuse(features, geometry, present, offset, methods, lines, places, people=truth)
             if config.no_answers:
+                shown = answer.visible if shot.maps is None else view_density(answer.marks)
+                seen = views_truth(shot, scene.ground)
                 for slot in np.flatnonzero(shot.present > 0):
-                    seen = density_map(shot.xy[slot][shot.seen[slot]], scene.ground)
-                    table[index, slot] = [1.0, *_errors(answer.visible[0, slot], seen)]
+                    table[index, slot] = [1.0, *_errors(shown[0, slot], seen[slot])]
             else:
-                target = density_map(shot.xy[0], scene.ground)
+                target = ground_truth(shot, scene.ground)
                 table[index, 0] = [1.0, *(e for m in methods for e in _errors(answer.density[m][0], target))]
     # A place is filled in by one process; the others' zeros change nothing.
     every = processes.gather(torch.from_numpy(table).to(grids.device)).sum(dim=0).cpu().numpy()
