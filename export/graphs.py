@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from export.pyramid_graphs import pyramid_graph
-from viewsync.nets.config import CAMERA_LEVEL, SCENE_LEVEL
+from viewsync.nets.config import CAMERA_LEVEL, SCENE_LEVEL, TWO_FRAMES
 from viewsync.nets.model import CountingModel
+from viewsync.nets.two_frames import Before
 
 OPSET = 20
 
@@ -59,6 +60,7 @@ class MaskedGraph(nn.Module):
         view_from_ground: Tensor,
         fundamental: Tensor | None,
         distance_m: Tensor | None = None,
+        before: Before | None = None,
     ) -> tuple[Tensor, ...]:
         """Density, then what `outputs_of` names."""
         answer = self.model.fuse(
@@ -69,6 +71,7 @@ class MaskedGraph(nn.Module):
             (self.method,),
             None if fundamental is None else fundamental.unsqueeze(0),
             None if distance_m is None else distance_m.unsqueeze(0),
+            before=before,
         )
         density = answer.density[self.method][0]
         if answer.synchronised is not None:
@@ -98,6 +101,25 @@ class MaskedEpipolarGraph(MaskedGraph):
         fundamental: Tensor,
     ) -> tuple[Tensor, ...]:
         return self.answer(features, present, offset_s, view_from_ground, fundamental)
+
+
+class TwoFrameGraph(MaskedGraph):
+    """A `MaskedGraph` that takes every view's frame before, too: features_before [V, C, h, w], present_before
+    [V] as 0 or 1, and before_s [V], how much earlier than the view's newest frame, seconds.
+    """
+
+    def forward(  # type: ignore[override]
+        self,
+        features: Tensor,
+        present: Tensor,
+        offset_s: Tensor,
+        features_before: Tensor,
+        present_before: Tensor,
+        before_s: Tensor,
+        view_from_ground: Tensor,
+    ) -> tuple[Tensor, ...]:
+        earlier = (part.unsqueeze(0) for part in (features_before, present_before, before_s))
+        return self.answer(features, present, offset_s, view_from_ground, None, before=Before(*earlier))
 
 
 class ConcatGraph(MaskedGraph):
@@ -160,12 +182,13 @@ def inputs_of(model: CountingModel, method: str) -> tuple[str, ...]:
     geometry = ("view_from_ground", *lines, *places)
     if fusion_kind(model, method) == "concat":
         return ("features", *geometry)
-    return ("features", "present", "offset_s", *geometry)
+    before = ("features_before", "present_before", "before_s") if method in TWO_FRAMES else ()
+    return ("features", "present", "offset_s", *before, *geometry)
 
 
 def outputs_of(method: str) -> tuple[str, ...]:
     """What a graph gives, in order."""
-    if method == "column":
+    if method in ("column", *TWO_FRAMES):
         return ("density", "flow_m", "match")
     if method in SCENE_LEVEL:
         return ("density", "flow_m")
@@ -191,6 +214,8 @@ def fusion_onnx(
         return _export(complete(model, method).eval(), dict(inputs), outputs, {}), outputs
     if method == "reference-only":
         graph = ReferenceGraph(model)
+    elif method in TWO_FRAMES:
+        graph = TwoFrameGraph(model, method)
     else:
         graph = (MaskedEpipolarGraph if method == "cls-epi" else MaskedGraph)(model, method)
     return _export(graph.eval(), dict(inputs), outputs, {name: {0: views} for name in inputs}), outputs

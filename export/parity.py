@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from viewsync.errors import BundleError, InternalError
 from viewsync.nets.model import CountingModel
 from viewsync.training.evaluate import BundleRunner
-from viewsync.training.objective import distances, fundamentals, pictures, tensors
+from viewsync.training.objective import before_of, distances, fundamentals, pictures, tensors
 from viewsync.training.snapshots import Snapshot, SnapshotSet, scene_grids
 from viewsync.wire import FeatureMessage, Tensor, decode, encode
 
@@ -52,13 +52,15 @@ def measure(
     cells: dict[str, list[float]] = {g: [] for g in runner.graphs}
     for number in range(count):
         shot = shots.draw(_STREAM, number, crowd=number * len(shots.seeds) // count)
-        exported = runner.fuse(over_the_wire(runner, shot), shot)
+        earlier = None if shot.earlier is None else over_the_wire(runner, shot.earlier)
+        exported = runner.fuse(over_the_wire(runner, shot), shot, earlier)
         with torch.inference_mode():
             answer = model(
                 pictures([shot.images]),
                 *tensors([shot], grids),
                 fundamentals(model, [shot], scene),
                 distances(model, [shot], scene),
+                before=before_of(model, [shot]),
             )
         for graph in runner.graphs:
             ours, theirs = exported[graph]["density"], answer.density[graph][0].numpy()

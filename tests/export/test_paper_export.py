@@ -19,7 +19,7 @@ from hub.config import HubConfig, rules_of
 from hub.fusion import Fusion
 from viewsync.bundle import Bundle
 from viewsync.errors import BundleError, UserError
-from viewsync.nets.config import ALL_METHODS, BOUNDS
+from viewsync.nets.config import ALL_METHODS, BOUNDS, TWO_FRAMES
 from viewsync.nets.flow import FlowNet
 from viewsync.nets.model import UNKNOWN_OFFSET_S, CountingModel, ModelConfig
 from viewsync.ort import open_session
@@ -55,7 +55,7 @@ def made(scene: Scene, methods: tuple[str, ...], **more: object) -> CountingMode
 
 @pytest.fixture(scope="module")
 def model(scene: Scene) -> CountingModel:
-    methods = tuple(m for m in ALL_METHODS if m not in ("column", "none", *BOUNDS))
+    methods = tuple(m for m in ALL_METHODS if m not in ("column", "none", *BOUNDS, *TWO_FRAMES))
     return made(scene, methods, fusion="concat", views=VIEWS, flow_nets="pair")
 
 

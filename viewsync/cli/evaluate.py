@@ -86,6 +86,12 @@ def _constant_offsets(
     help="Whether the model is told them [known, unless trained with offsets: unknown].",
 )
 @click.option(
+    "--before",
+    "before_s",
+    type=click.FloatRange(0, min_open=True),
+    help="For column-2: each view's frame before lies so many seconds back [as trained].",
+)
+@click.option(
     "--sequences",
     type=click.Path(path_type=Path, file_okay=False),
     help="Instead of crowds, the sequences of real people recorded here; each view is the reference in turn.",
@@ -146,6 +152,7 @@ def command(
     kappa_s: float | None,
     tau_s: dict[str, float] | None,
     offsets: str | None,
+    before_s: float | None,
     sequences: Path | None,
     table: str | None,
     cells: tuple[str, ...],
@@ -252,6 +259,10 @@ def command(
         make_missing(scene, data, tuning, workers)
     if scene != RIGS:
         make_missing(scene, data, crowds, workers)
+    learned = [r.before_s for r in (first, *(r for _, r in others)) if r.before_s is not None]
+    if before_s is not None and not learned:
+        raise UserError("--before is for column-2, and nothing measured here looks at a frame before")
+    before_s = before_s or next(iter(learned), None)
     if by_offset:
         path = json_path or Path("runs/by-offset.json")
         named = [(_short(f), r) for f, r in alone]
@@ -270,7 +281,18 @@ def command(
                 advance(next(numbers))
 
             return evaluate(
-                runner, data, crowds, tuning, frames, kappa_s, one_more, reference, tau_s, elsewhere, told
+                runner,
+                data,
+                crowds,
+                tuning,
+                frames,
+                kappa_s,
+                one_more,
+                reference,
+                tau_s,
+                elsewhere,
+                told,
+                before_s,
             )
 
     evaluation = measure(first.scene.name, first, _short(checkpoints[0]) if checkpoints else "")
@@ -298,6 +320,8 @@ def command(
         protocol["cell_m"] = first.scene.ground.cell_m
     if not told:
         protocol["offsets"] = offsets
+    if before_s is not None:
+        protocol["before_s"] = before_s
     document = report.document(evaluation, default, protocol, measured)
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,8 @@ def measure_sequences(
     kappa_s = kappa_s or loaded.manifest.offset.trained_s
     stop = stopping()
     numbers = itertools.count(1)
-    tuned = SnapshotSet(loaded.scene, data, tuning, Sampling(kappa_s))
+    back = () if runner.before_s is None else (runner.before_s,)
+    tuned = SnapshotSet(loaded.scene, data, tuning, Sampling(kappa_s, before_s=back))
     with progress("evaluate sequences", snapshots(folder, frames)) as advance:
 
         def one_more(done: int, of: int) -> None:

@@ -17,7 +17,9 @@ CAMERA_LEVEL = ("cls-cat", "cls-cor", "cls-epi")
 SCENE_LEVEL = ("sls",)
 # What needs the truth: measured beside the others, never exported.
 BOUNDS = ("perfect-matching",)
-ALL_METHODS = (*METHODS, *SCENE_LEVEL, *CAMERA_LEVEL, *BOUNDS)
+# Needs each view's frame before, too.
+TWO_FRAMES = ("column-2",)
+ALL_METHODS = (*METHODS, *TWO_FRAMES, *SCENE_LEVEL, *CAMERA_LEVEL, *BOUNDS)
 # What `column` can have that the shipped one has not; each changes one thing.
 COLUMN_PARTS = ("end-to-end", "coarse-to-fine", "iterated", "shared", "everybody", "speed-limit")
 FUSIONS = ("masked", "concat")
@@ -73,6 +75,8 @@ class ModelConfig:
             )
         if self.fusion == "concat" and not self.views:
             raise ValueError("concat fusion needs the names of its views, the reference first")
+        if self.fusion == "concat" and self.two_frames:
+            raise ValueError("column-2 needs masked fusion: it goes by capture times, which concat ignores")
         if self.by_pair and not self.views:
             raise ValueError("a flow network for each pair of views needs fixed views: fusion concat")
         if self.camera_level and min(self.grid) < 1:
@@ -103,6 +107,11 @@ class ModelConfig:
     def camera_level(self) -> tuple[str, ...]:
         """Its methods that move features before projection."""
         return tuple(m for m in self.methods if m in CAMERA_LEVEL)
+
+    @property
+    def two_frames(self) -> bool:
+        """Whether a method of it looks at each view's frame before, too."""
+        return any(m in TWO_FRAMES for m in self.methods)
 
     @property
     def by_pair(self) -> bool:
@@ -148,6 +157,8 @@ def refused_parts(parts: tuple[str, ...], methods: tuple[str, ...]) -> str:
         return f"column_parts {what}; choose from {', '.join(COLUMN_PARTS)}"
     if parts and "column" not in methods:
         return "column_parts are of the method column; methods has it not"
+    if parts and "column-2" in methods:
+        return "column-2 has no column_parts, and shares its matcher with column; train them apart"
     return ""
 
 

@@ -18,13 +18,14 @@ class MaskedFusion(nn.Module):
     """The reference marked, the other views pooled symmetrically; absent views change nothing.
 
     Returns (B, 3·D + 3, Hm, Wm): reference, sum and maximum over the others, where the reference looks, how
-    many others look there and how many are present.
+    many others look there and how many are present. extra: channels of evidence beside the three that every
+    `Synchronised` has.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, extra: int = 0) -> None:
         super().__init__()
         # Leaky, because plain rectifiers that shut early made a method ignore the other views for good.
-        self.mix = nn.Sequential(nn.Conv2d(3 * width + 6, width, 3, padding=1), nn.LeakyReLU(0.1))
+        self.mix = nn.Sequential(nn.Conv2d(3 * width + 6 + extra, width, 3, padding=1), nn.LeakyReLU(0.1))
 
     def forward(
         self, reference: Tensor, synchronised: Synchronised | None, looks: Tensor, timing: Timing
@@ -117,17 +118,17 @@ class DensityDecoder(nn.Module):
 class FusionHead(nn.Module):
     """One way to answer: fuse, then decode. Every synchroniser gets one of the same size.
 
-    views: how many there are in `concat` fusion; 0 for `masked`.
+    views: how many there are in `concat` fusion; 0 for `masked`. extra: as `MaskedFusion`.
     """
 
-    def __init__(self, width: int, views: int = 0) -> None:
+    def __init__(self, width: int, views: int = 0, extra: int = 0) -> None:
         super().__init__()
         self.fusion: MaskedFusion | ConcatFusion
         if views:
             self.fusion = ConcatFusion(views)
             channels = self.fusion.channels(width)
         else:
-            self.fusion, channels = MaskedFusion(width), 3 * width + 3
+            self.fusion, channels = MaskedFusion(width, extra), 3 * width + 3
         self.decoder = DensityDecoder(channels, width)
 
     def forward(

@@ -151,6 +151,13 @@ def match_all(
     places = places_m.unsqueeze(0).expand(sigma_m.shape[0], -1, -1)
     keys = matcher.keys(first, places if centre_m is None else centre_m, sigma_m, first=True)
     scores = torch.matmul(keys.transpose(1, 2), matcher.keys(second, places, sigma_m, first=False))
+    return outcome(matcher, first, second, scores, places)
+
+
+def outcome(
+    matcher: ColumnMatcher, first: Described, second: Described, scores: Tensor, places: Tensor
+) -> Matches:
+    """What scores (P, N, N) of all pairs of cells say; places (P, N, 2) metres."""
     peak = scores.amax(dim=2, keepdim=True)
     # Floored so that nothing underflows into the denormal numbers, which are very slow; e^-38 is nothing.
     weight = torch.exp((scores - peak).clamp_min(-38.0))

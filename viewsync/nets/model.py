@@ -16,10 +16,12 @@ from torch.nn import functional as F
 from viewsync.nets.base import base_of
 from viewsync.nets.camera_level import CameraSynchroniser
 from viewsync.nets.config import METHODS as METHODS
+from viewsync.nets.config import TWO_FRAMES
 from viewsync.nets.config import UNKNOWN_FROM_S as UNKNOWN_FROM_S
 from viewsync.nets.config import UNKNOWN_OFFSET_S as UNKNOWN_OFFSET_S
 from viewsync.nets.config import ModelConfig as ModelConfig
 from viewsync.nets.encoder import quantise
+from viewsync.nets.heads import FusionHead
 from viewsync.nets.matching import Described
 from viewsync.nets.perfect import People, perfect_matching
 from viewsync.nets.projection import OnGround
@@ -32,6 +34,7 @@ from viewsync.nets.synchronisers import (
     Timing,
     warp_ground,
 )
+from viewsync.nets.two_frames import EXTRA_EVIDENCE, Before, TwoFrames, TwoFrameSynchroniser
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Answer:
     visible (B, V, Hg, Wg): density of the people each view sees. marks (B, V, 2, h, w): scores of heads and
     feet in the picture. described, synchronised: of the column method, where it was asked for. motion: of
     each of the paper's methods. features (B, V, C, h, w), and sent (B, V, S, h, w) what they were made of.
+    two_frames: of `column-2`.
     """
 
     density: dict[str, Tensor]
@@ -67,6 +71,7 @@ class Answer:
     motion: dict[str, Motion]
     features: Tensor
     sent: Tensor
+    two_frames: TwoFrames | None = None
 
 
 class CountingModel(nn.Module):
@@ -83,12 +88,19 @@ class CountingModel(nn.Module):
         # Heads and feet in the picture: a lesson for the encoder only, never exported.
         self.marks = nn.Conv2d(config.channels, 2, 1)
         nn.init.constant_(self.marks.bias, -4.0)  # type: ignore[arg-type]
-        self.heads = nn.ModuleDict({m: base.head() for m in config.methods})
+        self.heads = nn.ModuleDict(
+            {
+                m: FusionHead(config.width, extra=EXTRA_EVIDENCE) if m in TWO_FRAMES else base.head()
+                for m in config.methods
+            }
+        )
+        matched = config.two_frames or "column" in config.methods
         self.column = (
             ColumnSynchroniser(config.channels, config.heights, width=base.width, parts=config.column_parts)
-            if "column" in config.methods
+            if matched
             else None
         )
+        self.walking = TwoFrameSynchroniser() if config.two_frames else None
         self.none = NoSynchroniser()
         # The paper's, at the seams CameraLevel and SceneLevel.
         self.before = nn.ModuleDict(
@@ -130,14 +142,15 @@ class CountingModel(nn.Module):
         fundamental: Tensor | None = None,
         distance_m: Tensor | None = None,
         people: People | None = None,
+        before: Before | None = None,
     ) -> Answer:
         """Images (B, V, 3, H, W) in 0..1, grids (B, V, Z, Hg, Wg, 2), present (B, V) as 0 or 1, offsets
         (B, V) in seconds or UNKNOWN_OFFSET_S, for camera-level methods F (B, V, 3, 3) from the reference's
         features to view i's, and for a base that chooses scales the distance (B, V, h, w) of every place, to
-        the answers of every method. people: the truth, for the bound `perfect-matching`.
+        the answers of every method. people: the truth, for the bound `perfect-matching`; before: as `fuse`.
         """
-        geometry = view_from_ground, present, offset_s
-        return self.fuse(self.encode(images), *geometry, self.config.methods, fundamental, distance_m, people)
+        geometry = view_from_ground, present, offset_s, self.config.methods
+        return self.fuse(self.encode(images), *geometry, fundamental, distance_m, people, before)
 
     def project(self, features: Tensor, view_from_ground: Tensor, present: Tensor) -> OnGround:
         """Features (B, V, C, h, w), grids (B, V, Z, Hg, Wg, 2) and present (B, V) to what they show on the
@@ -155,8 +168,10 @@ class CountingModel(nn.Module):
         fundamental: Tensor | None = None,
         distance_m: Tensor | None = None,
         people: People | None = None,
+        before: Before | None = None,
     ) -> Answer:
-        """What every view sent (B, V, S, h, w) to the answers of `methods`.
+        """What every view sent (B, V, S, h, w) to the answers of `methods`; before: what they sent of their
+        earlier frames, for `column-2` (None: no view has one).
 
         Whatever an absent slot holds, NaN included, is replaced before anything is computed from it.
         """
@@ -181,6 +196,12 @@ class CountingModel(nn.Module):
             described = self.column.describe(columns, ground)
         synchronised: Synchronised | None = None
         coarse_m = self.ground.times * self.config.cell_m
+        two_frames: TwoFrames | None = None
+        if self.walking is not None and (described is not None or "column-2" in methods):
+            assert self.column is not None
+            described = described or self.column.describe(columns, ground)
+            given = (before or Before.none(features, present)).clean(present)
+            two_frames = self.walking.look(self.column, described, given, view_from_ground, coarse_m)
         for method in methods:
             moved: Synchronised | None = None
             if method == "column":
@@ -188,6 +209,9 @@ class CountingModel(nn.Module):
                 if described is None:
                     described = self.column.describe(columns, ground)
                 moved = synchronised = self._synchronise(described, ground, timing, coarse_m)
+            elif method == "column-2":
+                assert self.walking is not None and self.column is not None and two_frames is not None
+                moved = synchronised = self.walking(self.column.matcher, two_frames, ground, timing, coarse_m)
             elif method == "none":
                 moved = self.none(columns, ground, timing, coarse_m)
             elif method == "perfect-matching":
@@ -196,12 +220,12 @@ class CountingModel(nn.Module):
                 moved = perfect_matching(people, ground, timing, coarse_m)
             elif method in self.before:
                 lines = self._lines(method, fundamental, features, present)
-                before: Moved = self.before[method](features, lines, timing)
-                others = before.features[:, 1:], view_from_ground[:, 1:], there[:, 1:]
+                shifted: Moved = self.before[method](features, lines, timing)
+                others = shifted.features[:, 1:], view_from_ground[:, 1:], there[:, 1:]
                 now = self.ground.project(*others)
                 moved = self.none(columns, torch.cat([ground[:, :1], now.features], dim=1), timing, coarse_m)
                 both = columns.inside[:, :, :2].amin(dim=2)
-                motion[method] = Motion(before, None, columns.sampled[:, 0], now.columns.sampled, both)
+                motion[method] = Motion(shifted, None, columns.sampled[:, 0], now.columns.sampled, both)
             elif method in self.after:
                 moved = after = self.after[method](columns, ground, timing, coarse_m)
                 motion[method] = Motion(None, after, ground[:, 0], after.warped, looks)
@@ -218,6 +242,7 @@ class CountingModel(nn.Module):
             motion,
             features,
             sent,
+            two_frames,
         )
 
     def _lines(self, method: str, fundamental: Tensor | None, features: Tensor, present: Tensor) -> Tensor:

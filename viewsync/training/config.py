@@ -19,6 +19,7 @@ from viewsync.nets.config import (
     COLUMN_PARTS,
     METHODS,
     SCENE_LEVEL,
+    TWO_FRAMES,
     ModelConfig,
     refused_over_mvms,
     refused_parts,
@@ -89,6 +90,10 @@ class TrainConfig(Section):
     offsets: Literal["sometimes", "known", "unknown"] = Field(
         "sometimes", description="whether the model is told them: `sometimes` withheld, always or never told"
     )
+    before_s: tuple[float, ...] = Field(
+        (1.0,),
+        description="how far back column-2's frames before lie, seconds; one is drawn for each snapshot",
+    )
     together_s: float = Field(0.05, gt=0, description="frames so near in time count as synchronised, seconds")
     validate_every: int = Field(250, gt=0, description="steps between validations and checkpoints")
     validation_snapshots: int = Field(60, gt=0)
@@ -129,8 +134,17 @@ class TrainConfig(Section):
             raise ValueError("give powers of two, coarse to fine, such as [4, 2]")
         return strides
 
+    @field_validator("before_s")
+    @classmethod
+    def _back(cls, before_s: tuple[float, ...]) -> tuple[float, ...]:
+        if not before_s or min(before_s) <= 0:
+            raise ValueError("give at least one positive number of seconds, such as [0.5, 1, 2]")
+        return before_s
+
     @model_validator(mode="after")
     def _fitting(self) -> Self:
+        if self.two_frames and self.fusion == "concat":
+            raise ValueError("column-2 goes by capture times, which concat ignores; set fusion to masked")
         if self.flow_nets == "pair" and self.fusion != "concat":
             raise ValueError("flow_nets pair needs fixed views; set fusion to concat")
         if why := refused_parts(self.column_parts, self.methods):
@@ -185,6 +199,11 @@ class TrainConfig(Section):
     def reference_alone(self) -> bool:
         """Only the reference view is ever looked at, so every frame of a snapshot can be one."""
         return self.methods == ("reference-only",)
+
+    @property
+    def two_frames(self) -> bool:
+        """Whether each view's frame before is looked at, too."""
+        return any(m in TWO_FRAMES for m in self.methods)
 
     @property
     def flow_weight(self) -> float:
@@ -244,6 +263,7 @@ class TrainConfig(Section):
             reference=list(views).index(slots[0]) if slots else None,
             synchronous=labels and self.flow_loss == "warp",
             together_s=self.together_s,
+            before_s=self.before_s if self.two_frames else (),
         )
         concat = self.fusion == "concat"
         told = {"known": 0.0, "unknown": 1.0, "sometimes": 0.0 if concat else sampling.unknown}

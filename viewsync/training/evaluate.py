@@ -131,18 +131,43 @@ class BundleRunner:
         )[0][0]
         return features
 
-    def fuse(self, features: NDArray[np.uint8], shot: Snapshot) -> dict[str, dict[str, Floats]]:
-        """Features (V, C, h, w) of a snapshot to the outputs of every graph."""
+    @property
+    def before_s(self) -> float | None:
+        """How far back the frames before lay that it learned from, seconds; None: no graph takes one."""
+        if all("features_before" not in self.bundle.manifest.fusion[g].inputs for g in self.graphs):
+            return None
+        return float(self.bundle.manifest.training["config"]["before_s"][0])
+
+    def fuse(
+        self, features: NDArray[np.uint8], shot: Snapshot, earlier: NDArray[np.uint8] | None = None
+    ) -> dict[str, dict[str, Floats]]:
+        """Features (V, C, h, w) of a snapshot, and of its frames before, to the outputs of every graph."""
         spec = self.bundle.manifest.features
-        values = spec.low + features.astype(np.float32) * ((spec.high - spec.low) / (spec.levels - 1))
+
+        def values(levels: NDArray[np.uint8]) -> Floats:
+            return spec.low + levels.astype(np.float32) * ((spec.high - spec.low) / (spec.levels - 1))
+
         inputs = {
-            "features": values,
+            "features": values(features),
             "present": shot.present,
             "offset_s": shot.offset_s,
             "view_from_ground": self._grids[shot.view],
             "fundamental": self._fundamental[shot.view[0]][shot.view],
             "distance_m": self._distance[shot.view],
         }
+        if earlier is None or shot.earlier is None:
+            nothing = np.zeros_like(shot.present)
+            inputs |= {
+                "features_before": np.zeros_like(inputs["features"]),
+                "present_before": nothing,
+                "before_s": nothing,
+            }
+        else:
+            inputs |= {
+                "features_before": values(earlier),
+                "present_before": shot.earlier.present,
+                "before_s": -shot.earlier.offset_s,
+            }
         out: dict[str, dict[str, Floats]] = {}
         for graph, session in self._fusion.items():
             spec_of = self.bundle.manifest.fusion[graph]
@@ -166,12 +191,14 @@ def evaluate(
     tau_s: Mapping[str, float] | None = None,
     elsewhere: tuple[Runner, Path] | None = None,
     known: bool = True,
+    before_s: float | None = None,
 ) -> Evaluation:
     """Score `frames` snapshots spread evenly over the crowds `seeds`; thresholds are chosen on the crowds
     `tuning`, where `elsewhere` is given those of its folder, answered by its runner.
 
     Every snapshot has all views present: offsets are drawn from ±κ (0: synchronised), or tau_s, a constant
     for each view, and told, unless not `known`. reference: the view that always is it; None: a random one.
+    before_s: how far back each view's frame before lies; None: snapshots come without.
     """
     scene = runner.scene
     few = tuning_frames(frames)
@@ -181,6 +208,7 @@ def evaluate(
         tau_s=None if tau_s is None else tuple(tau_s.get(view, 0.0) for view in views),
         reference=None if reference is None else views.index(reference),
         unknown=0.0 if known else 1.0,
+        before_s=() if before_s is None else (before_s,),
     )
     if elsewhere is None:
         tuner, tuned = runner, open_shots(scene, folder, tuning, sampling)
@@ -230,17 +258,22 @@ def answer(
     """The answers of every graph to `count` snapshots, each with its group; every picture is encoded once."""
     out = []
     known: dict[bytes, NDArray[Any]] = {}
-    for number, (shot, group) in enumerate(shots):
-        if len(known) > _PICTURES_KNOWN:
-            known.clear()
+
+    def features_of(images: NDArray[np.uint8], views: NDArray[np.int64]) -> NDArray[Any]:
         features = []
-        for image, view in zip(shot.images, shot.view, strict=True):
+        for image, view in zip(images, views, strict=True):
             key = blake2b(image.tobytes(), salt=int(view).to_bytes(2)).digest()
             if key not in known:
                 known[key] = runner.encode(image, int(view))
             features.append(known[key])
-        fused = runner.fuse(np.stack(features), shot)
-        slim = replace(shot, images=shot.images[:0])
+        return np.stack(features)
+
+    for number, (shot, group) in enumerate(shots):
+        if len(known) > _PICTURES_KNOWN:
+            known.clear()
+        earlier = None if shot.earlier is None else features_of(shot.earlier.images, shot.view)
+        fused = runner.fuse(features_of(shot.images, shot.view), shot, earlier)
+        slim = replace(shot, images=shot.images[:0], earlier=None)
         out.append(Answered({g: o["density"] for g, o in fused.items()}, slim, group))
         progress(number + 1, count)
     return out

@@ -27,6 +27,8 @@ class TrainingLog:
         kinds = ("density", "count", "flow") if flow else ("density", "count")
         self._losses = [f"{m}.{k}" for m in methods for k in kinds]
         self._losses += ["visible", "marks", "sparsity", "partner", "matched"]
+        if "column-2" in methods:
+            self._losses += ["walk", "walk.matched", "carried", "carried.matched"]
         self._checks = [f"{m}.{k}" for m in (*methods, "visible") for k in ("mae", "density_mse")]
         header = ["step", *self._losses, *(f"validation.{name}" for name in self._checks)]
         rows = _kept(path, header, start) if start and path.exists() else []

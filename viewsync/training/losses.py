@@ -187,10 +187,19 @@ def partner_loss(
     everywhere = places.unsqueeze(0).expand(len(row), -1, -1)
     keys = matcher.keys(picked, places[row.flatten()].reshape(*row.shape, 2), sigma, first=True)
     scores = torch.matmul(keys.transpose(1, 2), matcher.keys(other, everywhere, sigma, first=False))
-    alone = matcher.nobody_score(picked.nobody).unsqueeze(2)
+    alone = matcher.nobody_score(picked.nobody)
     if matcher.everybody:  # whoever has no partner teaches nothing
         alone, matched = torch.full_like(alone, FAR), torch.where(matched > 0, matched, -1.0)
-    log_share = torch.log_softmax(torch.cat([scores, alone], dim=2), dim=2)
+    return rows_loss(scores, alone, place, matched, places)
+
+
+def rows_loss(
+    scores: Tensor, nobody: Tensor, place: Tensor, matched: Tensor, places: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`partner_loss` of rows whose scores (P, K, N) and whose score of "nobody" (P, K) are known; place
+    (P, K, 2) m and matched (P, K) as in `PartnerRows`, places (N, 2) m.
+    """
+    log_share = torch.log_softmax(torch.cat([scores, nobody.unsqueeze(2)], dim=2), dim=2)
     # The target is normalised over the cells the other view looks at.
     near = -0.5 * torch.cdist(place, places.unsqueeze(0)).square() / PARTNER_SIGMA_M**2
     target = torch.softmax(near, dim=2)

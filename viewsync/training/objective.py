@@ -18,9 +18,11 @@ from viewsync.nets.config import BOUNDS
 from viewsync.nets.encoder import STRIDE
 from viewsync.nets.model import UNKNOWN_FROM_S, CountingModel
 from viewsync.nets.perfect import People
+from viewsync.nets.two_frames import Before
 from viewsync.training.config import TrainConfig
 from viewsync.training.flow_losses import similarity_loss, warp_loss
 from viewsync.training.losses import (
+    PartnerRows,
     count_loss,
     density_loss,
     mark_centres,
@@ -33,9 +35,10 @@ from viewsync.training.losses import (
 from viewsync.training.rigs import padded
 from viewsync.training.snapshots import Maps, Snapshot, scene_fundamentals
 from viewsync.training.truth import ground_truth, scene_distances, views_truth
+from viewsync.training.two_frames import carried_loss, walk_loss
 
 # Told with the losses, but no part of what is minimised.
-TOLD = ("matched",)
+TOLD = ("matched", "walk.matched", "carried.matched")
 
 
 def _whole(number: Tensor) -> Tensor | float:
@@ -75,12 +78,14 @@ def batch_losses(
     ground = scene.ground
     geometry, present, offset = tensors(batch, grids)
     second_stage = step >= config.first_stage * config.steps
-    features, together = encode_with_synchronous(model, batch, second_stage)
+    features, together, before = encode_all(model, batch, second_stage)
     methods = model.config.methods if second_stage else ()
     lines = fundamentals(model, batch, scene)
     truth = true_people(model, batch, scene)
     places = distances(model, batch, scene)
-    answer = model.fuse(features, geometry, present, offset, methods, lines, places, people=truth)
+    answer = model.fuse(
+        features, geometry, present, offset, methods, lines, places, people=truth, before=before
+    )
     losses: dict[str, Tensor] = {}
     for method, motion in answer.motion.items():
         if config.flow_loss == "warp":
@@ -124,10 +129,31 @@ def batch_losses(
         loss, matched = partner_loss(
             model.column, answer.described, rows, true, known, (coarse.rows, coarse.columns), coarse.cell_m
         )
-        lessons, partners = (torch.tensor((rows.matched > least).sum()) for least in (-1, 0))
-        losses["partner"] = config.partner * loss * share.weigh(lessons)
-        losses["matched"] = matched * share.weigh(partners.clamp_min(1))
+        losses |= _weighed(("partner", "matched"), loss, matched, rows, config, share)
+        if before is not None and answer.two_frames is not None:
+            again = [np.random.default_rng([config.seed, n, 2]) for n in numbers]
+            own, right, walked = walk_loss(model, answer.two_frames, batch, coarse, again)
+            losses |= _weighed(("walk", "walk.matched"), own, right, walked, config, share)
+            loss, matched = carried_loss(model, answer.two_frames, rows, present, true, known, coarse)
+            losses |= _weighed(("carried", "carried.matched"), loss, matched, rows, config, share)
     return losses
+
+
+def _weighed(
+    names: tuple[str, str],
+    loss: Tensor,
+    matched: Tensor,
+    rows: PartnerRows | None,
+    config: TrainConfig,
+    share: Share,
+) -> dict[str, Tensor]:
+    """A loss of the matcher and the share of its `rows` that are right, by these names."""
+    flags = np.zeros(0) if rows is None else rows.matched
+    lessons, partners = (torch.tensor(int((flags > least).sum())).clamp_min(1) for least in (-1, 0))
+    return {
+        names[0]: config.partner * loss * share.weigh(lessons),
+        names[1]: matched * share.weigh(partners),
+    }
 
 
 def tensors(batch: Sequence[Snapshot], grids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -162,6 +188,33 @@ def encode(model: CountingModel, batch: Sequence[Snapshot]) -> Tensor:
     every = [np.concatenate(frames)]
     flat = from_levels(model, every) if kept else model.encode(pictures(every, device_of(model)))
     return torch.nn.utils.rnn.pad_sequence(list(flat[0].split(counts)), batch_first=True)
+
+
+def before_of(model: CountingModel, batch: Sequence[Snapshot]) -> Before | None:
+    """The frames before of the snapshots, encoded; None where they come without."""
+    earlier = [shot.earlier for shot in batch if shot.earlier is not None]
+    return _before(encode(model, earlier), earlier) if earlier else None
+
+
+def encode_all(
+    model: CountingModel, batch: Sequence[Snapshot], synchronous: bool
+) -> tuple[Tensor, Tensor | None, Before | None]:
+    """`encode_with_synchronous` and the frames before, which go through the encoder together with the newest
+    ones where there are no synchronous ones.
+    """
+    earlier = [shot.earlier for shot in batch if shot.earlier is not None]
+    if not earlier or (synchronous and batch[0].synchronous is not None):
+        return (*encode_with_synchronous(model, batch, synchronous), before_of(model, batch))
+    features, others = encode(model, [*batch, *earlier]).split(len(batch))
+    return features, None, _before(others, earlier)
+
+
+def _before(features: Tensor, earlier: Sequence[Snapshot]) -> Before:
+    present, offset_s = (
+        torch.from_numpy(np.stack(part)).to(features.device)
+        for part in ([shot.present for shot in earlier], [shot.offset_s for shot in earlier])
+    )
+    return Before(features, present, -offset_s)
 
 
 def from_levels(model: CountingModel, kept: Sequence[NDArray[np.uint8]]) -> Tensor:
@@ -258,6 +311,7 @@ def single_frames(shot: Snapshot) -> list[Snapshot]:
             synchronous=None,
             synchronous_features=None,
             maps=None if shot.maps is None else Maps(shot.maps.ground, shot.maps.views[:1]),
+            earlier=None,
         )
         # Density maps of the ground are known at the reference's instant only.
         for v in range(len(shot.view) if shot.maps is None else 1)

@@ -54,7 +54,8 @@ def evaluate_sequences(
     thresholds = tune(answer(runner, tuned, _TUNING, one_more), grid)
     out: dict[str, dict[str, Evaluation]] = {}
     for sequence, castings in _sequences(folder).items():
-        shots = SnapshotSet(runner.scene, folder / sequence, castings, Sampling(kappa_s))
+        back = () if runner.before_s is None else (runner.before_s,)
+        shots = SnapshotSet(runner.scene, folder / sequence, castings, Sampling(kappa_s, before_s=back))
         found: dict[str, Evaluation] = {}
         for row, view in enumerate(shots.views):
             count = min(frames, len(castings) * shots.truth[0].times_s.shape[1])

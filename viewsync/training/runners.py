@@ -16,6 +16,7 @@ from calib.scene import Scene
 from viewsync.errors import UserError
 from viewsync.nets.config import ModelConfig
 from viewsync.nets.fit import misfit
+from viewsync.nets.two_frames import Before
 from viewsync.sim.rigs import RIGS
 from viewsync.sim.scenes import load
 from viewsync.training.checkpoint import load_model, load_state
@@ -45,8 +46,16 @@ class Runner(Protocol):
         every view has an encoder.
         """
 
-    def fuse(self, features: NDArray[Any], shot: Snapshot) -> Mapping[str, Mapping[str, Floats]]:
-        """Features (V, C, h, w) of a snapshot to every graph's outputs, `density` (Hg, Wg) among them."""
+    @property
+    def before_s(self) -> float | None:
+        """How far back the frames before lay that it learned from, seconds; None: it looks at none."""
+
+    def fuse(
+        self, features: NDArray[Any], shot: Snapshot, earlier: NDArray[Any] | None = None
+    ) -> Mapping[str, Mapping[str, Floats]]:
+        """Features (V, C, h, w) of a snapshot, and of its frames before where it comes with them, to every
+        graph's outputs, `density` (Hg, Wg) among them.
+        """
 
 
 def refuse_other_slots(slots: Sequence[str], shot: Snapshot, views: Sequence[str], who: str) -> None:
@@ -91,6 +100,7 @@ class TorchRunner:
         self._grids = torch.from_numpy(scene_grids(self.scene, camera.width, camera.height))
         self._slots = self._model.config.views if self._model.config.complete else ()
         self.reference = next(iter(self._model.config.views), None)
+        self.before_s = self.config["before_s"][0] if self._model.config.two_frames else None
         self._name = folder.name
 
     def encode(self, image: NDArray[np.uint8], view: int = 0) -> Floats:
@@ -102,10 +112,18 @@ class TorchRunner:
             features: Floats = self._model.encode(frame[None, None], (slot,))[0, 0].numpy()
         return features
 
-    def fuse(self, features: NDArray[Any], shot: Snapshot) -> dict[str, dict[str, Floats]]:
-        """Features (V, C, h, w) of a snapshot to the density of every method."""
+    def fuse(
+        self, features: NDArray[Any], shot: Snapshot, earlier: NDArray[Any] | None = None
+    ) -> dict[str, dict[str, Floats]]:
+        """Features (V, C, h, w) of a snapshot, and of its frames before, to the density of every method."""
         if self._slots:
             refuse_other_slots(self._slots, shot, tuple(self.scene.cameras), self._name)
+        before = None
+        if earlier is not None and shot.earlier is not None:
+            there, offset = (
+                torch.from_numpy(part)[None] for part in (shot.earlier.present, shot.earlier.offset_s)
+            )
+            before = Before(torch.from_numpy(earlier)[None], there, -offset)
         with torch.inference_mode():
             answer = self._model.fuse(
                 torch.from_numpy(features)[None],
@@ -116,5 +134,6 @@ class TorchRunner:
                 fundamentals(self._model, [shot], self.scene),
                 distances(self._model, [shot], self.scene),
                 people=true_people(self._model, [shot], self.scene),
+                before=before,
             )
         return {method: {"density": density[0].numpy()} for method, density in answer.density.items()}

@@ -46,6 +46,8 @@ class Snapshot:
     (V,): its row in the scene; present (V,) as 0 or 1; true_offset_s (V,); offset_s (V,): what the model is
     told; xy (V, N, 2): people's places in metres at each slot's own instant, NaN of whoever is not about;
     seen (V, N): whether that frame shows them; start_s: when the reference's was taken, in its crowd's time.
+    earlier: the frame before of every slot's view, whose offsets are from that slot's frame, and so negative;
+    present where there is one.
     """
 
     images: NDArray[np.uint8]
@@ -60,6 +62,7 @@ class Snapshot:
     synchronous_features: NDArray[np.uint8] | None = None
     start_s: float = 0.0
     maps: Maps | None = None
+    earlier: Snapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,8 @@ class Sampling:
     view is missing and that offsets are unknown; unknown of 1: no model is ever told one. reference: the row
     that always is the reference, the others follow in the scene's order; None: any, in any order.
     synchronous: snapshots come with those frames, too. together_s: frames so near in time count as taken at
-    one instant.
+    one instant. before_s: how far back each view's frame before lies, one of these for each snapshot, give or
+    take half of it; (): none are wanted.
     """
 
     kappa_s: float = 3.0
@@ -81,6 +85,7 @@ class Sampling:
     reference: int | None = None
     synchronous: bool = False
     together_s: float = 0.05
+    before_s: tuple[float, ...] = ()
 
 
 class SnapshotSet:
@@ -160,19 +165,38 @@ class SnapshotSet:
             picks.append(
                 (v, int(np.argmin(np.where(within, distance, 1e3 + np.abs(truth.times_s[v] - start)))))
             )
-        shot = self.at(number, picks)
+        choices = self.sampling.before_s
+        shot = self.at(number, picks, choices[int(rng.integers(len(choices)))] if choices else None)
         if plain:
             return shot
         present, told = shot.present.copy(), shot.offset_s.copy()
         present[1:] = rng.random(count - 1) >= self.sampling.drop
         if rng.random() < self.sampling.unknown:
             told[1:] = UNKNOWN_OFFSET_S
+        if shot.earlier is not None:
+            kept = shot.earlier.present * (rng.random(count) >= self.sampling.drop)
+            shot = replace(shot, earlier=replace(shot.earlier, present=kept.astype(np.float32)))
         return replace(shot, present=present, offset_s=told)
 
-    def at(self, crowd: int, picks: Sequence[tuple[int, int]]) -> Snapshot:
+    def at(self, crowd: int, picks: Sequence[tuple[int, int]], before_s: float | None = None) -> Snapshot:
         """The snapshot of these frames, (row of the view, number of the frame) per slot with the reference
-        first: every view present, every offset known unless they never are.
+        first: every view present, every offset known unless they never are. before_s: how far back the frames
+        before lie; else the first that the sampling has.
         """
+        shot = self._at(crowd, picks)
+        if not self.sampling.before_s:
+            return shot
+        times = self.truth[crowd].times_s
+        back_s = self.sampling.before_s[0] if before_s is None else before_s
+        found = [frame_before(times[v], f, back_s) for v, f in picks]
+        some = [(v, f if g is None else g) for (v, f), g in zip(picks, found, strict=True)]
+        ages = np.array([times[p] - times[q] for p, q in zip(some, picks, strict=True)], np.float32)
+        present = np.array([g is not None for g in found], np.float32)
+        earlier = replace(self._at(crowd, some), present=present, offset_s=ages, true_offset_s=ages)
+        return replace(shot, earlier=earlier)
+
+    def _at(self, crowd: int, picks: Sequence[tuple[int, int]]) -> Snapshot:
+        """`at` without the frames before."""
         truth = self.truth[crowd]
         offset = np.array([truth.times_s[p] - truth.times_s[picks[0]] for p in picks], np.float32)
 
@@ -208,6 +232,16 @@ class SnapshotSet:
             return np.zeros((0, 0, 0, 3), np.uint8)
         frames = self._frames[crowd]
         return np.stack([cv2.remap(frames[v, f], *self._maps[v], cv2.INTER_LINEAR) for v, f in chosen])
+
+
+def frame_before(times_s: NDArray[np.float64], frame: int, back_s: float) -> int | None:
+    """The frame of a view whose frames are of `times_s` that lies nearest to `back_s` before `frame`; None
+    where none lies within half of that.
+    """
+    age_s = times_s[frame] - times_s
+    wrong = np.where(age_s > 0, np.abs(age_s - back_s), np.inf)
+    best = int(np.argmin(wrong))
+    return best if wrong[best] <= 0.5 * back_s + 1e-9 else None
 
 
 def _starts(truth: CrowdTruth, sampling: Sampling, folder: Path, seed: int) -> list[NDArray[np.int64]]:

@@ -11,6 +11,7 @@ from viewsync.nets.model import CountingModel
 from viewsync.training.config import TrainConfig
 from viewsync.training.losses import view_density
 from viewsync.training.objective import (
+    before_of,
     distances,
     encode,
     fundamentals,
@@ -77,10 +78,12 @@ def validate(
             methods = () if config.no_answers else config.methods
             geometry, present, offset = tensors([shot], grids)
             lines = fundamentals(model, [shot], scene)
-            truth = true_people(model, [shot], scene)
+            truth, before = true_people(model, [shot], scene), before_of(model, [shot])
             features = encode(model, [shot])
             places = distances(model, [shot], scene)
-            answer = model.fuse(features, geometry, present, offset, methods, lines, places, people=truth)
+            answer = model.fuse(
+                features, geometry, present, offset, methods, lines, places, people=truth, before=before
+            )
             if config.no_answers:
                 shown = answer.visible if shot.maps is None else view_density(answer.marks)
                 seen = views_truth(shot, scene.ground)

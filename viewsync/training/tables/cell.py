@@ -186,7 +186,8 @@ def draws(
     tau_s = tuple(real.tau_s.get(view, 0.0) for view in real.views) if cell.latency == "constant" else None
     pieces = list(real.pieces(use))
     unknown = float(runner.config.get("offsets") == "unknown")
-    sampling = Sampling(real.kappa_s, tau_s=tau_s, together_s=0.01, unknown=unknown)
+    back = () if runner.before_s is None else (runner.before_s,)
+    sampling = Sampling(real.kappa_s, tau_s=tau_s, together_s=0.01, unknown=unknown, before_s=back)
     shots = SnapshotSet(runner.scene, data, pieces, sampling)
     rows = range(len(real.views)) if real.hard else (0,)
     places = [
