@@ -23,6 +23,8 @@ def training_record(state: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
     place = config["scene"]
     if config["scene"] == RIGS:
         made, place = f"viewsync sim rigs --out {config['data']} --rigs {first}:{end}", scene.name
+    if config.get("layout", "crowds") != "crowds":
+        made = f"viewsync data check {config['layout'].removeprefix('authors-')} {config['data']}"
     return {
         "scene": scene.name,
         "commands": [

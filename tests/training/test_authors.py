@@ -1,6 +1,8 @@
 """PETS2009 and CityStreet as their authors distribute them, on small files written in their layout."""
 
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import h5py
 import numpy as np
@@ -11,32 +13,16 @@ from viewsync.cli import main
 from viewsync.errors import UserError
 from viewsync.training.authors import AUTHORS, AuthorsFrames, AuthorsSet, coarser, problems
 
-FRAMES = {"pets2009": 74, "citystreet": 9}  # the least that the paper's latencies need, and some
-
-
-def write(authors: AuthorsSet, root: Path) -> None:
-    """Every file of the set: frame t of view v is grey 10·v + t mod 10, and t people are on the ground."""
-    count = FRAMES[authors.name]
-    rows, columns = authors.image
-    step = np.arange(count).reshape(-1, 1, 1, 1)
-    for recording in authors.recordings:
-        for v, name in enumerate((*recording.views, recording.ground)):
-            path = root / authors.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            of_a_view = v < len(recording.views)
-            shape = (rows, columns) if of_a_view else tuple(4 * side for side in authors.map)
-            with h5py.File(path, "w") as file:
-                packed = {"compression": "gzip", "compression_opts": 1, "chunks": (1, *shape, 1)}
-                if of_a_view:
-                    grey = np.broadcast_to((10 * v + step % 10).astype(np.uint8), (count, *shape, 1))
-                    file.create_dataset("images", data=grey, **packed)
-                maps = np.zeros((count, *shape, 1), np.float32)
-                maps[:, 40, 60] = step[:, 0, 0]
-                file.create_dataset("density_maps", data=maps, **packed)
+FRAMES = {"citystreet": 9}
 
 
 @pytest.fixture(scope="module")
-def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write(support: Callable[[str], ModuleType]) -> Callable[[AuthorsSet, Path], None]:
+    return support("authors_files").write  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory, write: Callable[[AuthorsSet, Path], None]) -> Path:
     root = tmp_path_factory.mktemp("authors")
     write(AUTHORS["citystreet"], root)
     return root
@@ -75,7 +61,9 @@ def test_too_short_a_recording_is_one_line(street: Path) -> None:
         next(frames.unsynchronised(kappa_s=5.0))
 
 
-def test_every_way_to_be_wrong_names_its_file_and_where_to_get_it(tmp_path: Path) -> None:
+def test_every_way_to_be_wrong_names_its_file_and_where_to_get_it(
+    tmp_path: Path, write: Callable[[AuthorsSet, Path], None]
+) -> None:
     authors = AUTHORS["citystreet"]
     write(authors, tmp_path)
     base = tmp_path / "Street"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from viewsync.cli.authors import layout_of, measure_authors
 from viewsync.cli.by_offset import checkpoints_by_offset, table_by_offset
 from viewsync.cli.crowds import crowd_range, make_missing
 from viewsync.cli.progress import progress
@@ -194,6 +195,11 @@ def command(
         if bundle is None or data is None or checkpoints:
             raise click.UsageError("--sequences needs a --bundle, and --data with the --tuning crowds")
         measure_sequences(bundle, sequences, data, tuning, frames, kappa_s, threads, json_path)
+        return
+    if bundle is None and layout_of(checkpoints) != "crowds":
+        if by_offset:
+            raise click.UsageError("--by-offset is of crowds, not of the authors' files")
+        measure_authors(checkpoints[0], data, frames, kappa_s, tau_s, threads, json_path)
         return
     if set(crowds) & set(tuning) and tuning_data in (None, data):
         raise click.UsageError("--tuning and --crowds share crowds; thresholds chosen on them would flatter")

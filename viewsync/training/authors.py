@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.ground import GroundGrid
 from viewsync.errors import SourceError, UserError
 
 Floats = NDArray[np.float32]
@@ -42,6 +43,10 @@ class Recording:
 class AuthorsSet:
     """What there should be. image: rows and columns of a frame; map: of a ground map as predicted; fps: of
     the recordings; kappa_s: the paper's largest random latency, tau_s: its constant latency of each view.
+
+    ground: the cells of the maps in our world, with an even number of rows (`laid` fills them up); where
+    flipped, rows of the maps run against our y axis. Which part of a cell the authors' fine cells round to is
+    not told, so it is known to about a quarter of a cell (0.1 m).
     """
 
     name: str
@@ -52,6 +57,14 @@ class AuthorsSet:
     kappa_s: float
     tau_s: tuple[float, ...]
     recordings: tuple[Recording, ...]
+    ground: GroundGrid
+    flipped: bool
+
+    def laid(self, density: NDArray[np.floating]) -> Floats:
+        """A map (rows, columns) as predicted, on the cells of `ground`."""
+        rows = density[::-1] if self.flipped else density
+        more = self.ground.rows - len(rows)
+        return np.pad(rows, ((0, more), (0, 0))).astype(np.float32)
 
 
 def _pets(use: str, name: str, folder: str, inner: str = "") -> Recording:
@@ -84,6 +97,8 @@ AUTHORS: Mapping[str, AuthorsSet] = {
             _pets("test", "S1L2_1", "S1L2/14_06"),
             _pets("test", "S1L2_2", "S1L2/14_31"),
         ),
+        GroundGrid(-30.65, -44.65, 0.4, columns=152, rows=178),
+        False,
     ),
     "citystreet": AuthorsSet(
         "citystreet",
@@ -94,6 +109,9 @@ AUTHORS: Mapping[str, AuthorsSet] = {
         3.0,
         (0.0, 3.0, -3.0),
         (_street("train"), _street("test")),
+        # Cells of 4 × 76.25 mm; the files' y points the other way than ours.
+        GroundGrid(-21.434, -26.756, 0.305, columns=160, rows=192),
+        True,
     ),
 }
 
@@ -209,6 +227,28 @@ class AuthorsFrames:
                     yield Unsynchronised(
                         np.stack(images), (shift / fps).astype(np.float32), coarser(maps[frame, :, :, 0])
                     )
+
+    def count(self, recording: Recording) -> int:
+        """How many frames every file of a recording has."""
+        with h5py.File(self._base / recording.ground, "r") as file:
+            return len(file["density_maps"])
+
+    def image(self, recording: Recording, view: int, frame: int) -> NDArray[np.uint8]:
+        """A view's frame (H, W), grey."""
+        return self._image(recording.views[view], frame)
+
+    def view_map(self, recording: Recording, view: int, frame: int) -> Floats:
+        """A view's density map, as it is in the file."""
+        return self._map(recording.views[view], frame)
+
+    def ground_map(self, recording: Recording, frame: int) -> Floats:
+        """The ground's density map (rows, columns) as predicted."""
+        return coarser(self._map(recording.ground, frame))
+
+    def _map(self, name: str, frame: int) -> Floats:
+        with h5py.File(self._base / name, "r") as file:
+            found: Floats = np.asarray(file["density_maps"][frame, :, :, 0], np.float32)
+        return found
 
     def _image(self, name: str, frame: int) -> NDArray[np.uint8]:
         with h5py.File(self._base / name, "r") as file:

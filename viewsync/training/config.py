@@ -31,6 +31,8 @@ from viewsync.training.snapshots import Sampling
 
 # Channels of the features, of mvms at each of its scales.
 CHANNELS = {"ours": 16, "mvms": 32}
+# Methods that learn from density maps alone.
+WITHOUT_POSITIONS = ("none", "reference-only", *SCENE_LEVEL, "cls-cat", "cls-cor", "cls-epi")
 # γ of the paper for counting, with each of the losses of the flow.
 GAMMAS = {"none": 0.0, "warp": 1.0, "similarity": 1000.0}
 
@@ -42,6 +44,9 @@ class TrainConfig(Section):
 
     scene: str = Field(
         "plaza", description="`plaza`, the path of a scene.yaml, or `rigs`: every number a rig"
+    )
+    layout: Literal["crowds", "authors-pets2009", "authors-citystreet"] = Field(
+        "crowds", description="what data is: crowds, or a set of the paper as its authors distribute it"
     )
     data: Path = Field(description="folder of crowds made by `viewsync sim dataset`")
     methods: tuple[str, ...] = Field(METHODS, description="heads trained over one encoder")
@@ -149,6 +154,11 @@ class TrainConfig(Section):
             raise ValueError("flow_nets pair needs fixed views; set fusion to concat")
         if why := refused_parts(self.column_parts, self.methods):
             raise ValueError(why)
+        if self.layout != "crowds" and (unfit := [m for m in self.methods if m not in WITHOUT_POSITIONS]):
+            raise ValueError(
+                f"{', '.join(unfit)} learns from positions, and {self.layout} has density maps only; "
+                f"set methods, from {', '.join(WITHOUT_POSITIONS)}"
+            )
         if self.mvms and (why := refused_over_mvms(self.methods)):
             raise ValueError(why)
         if self.encoders == "view" and (

@@ -1,4 +1,4 @@
-"""Where snapshots come from: crowds of one scene, or those of many rigs, behind one face."""
+"""Where snapshots come from: crowds of one scene or of many rigs, or the authors' files, behind one face."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from calib.scene import Scene
 from viewsync.sim.rigs import RIGS
 from viewsync.sim.scenes import load
+from viewsync.training.authors_shots import LAYOUTS, AuthorsShots
+from viewsync.training.config import TrainConfig
 from viewsync.training.rigs import RigShots, rigs_scene
 from viewsync.training.snapshots import Sampling, Snapshot, SnapshotSet
 
 
 class Shots(Protocol):
-    """What training and measuring ask of a `SnapshotSet` or `RigShots`."""
+    """What training and measuring ask of a `SnapshotSet`, `RigShots` or `AuthorsShots`."""
 
     seeds: tuple[int, ...]
 
@@ -42,3 +44,19 @@ def open_shots(scene: Scene, folder: Path, numbers: Sequence[int], sampling: Sam
     if scene.name == RIGS and not (folder / "scene.yaml").exists():
         return RigShots(scene, folder, numbers, sampling)
     return SnapshotSet(scene, folder, numbers, sampling)
+
+
+def open_sources(config: TrainConfig, scene: Scene) -> tuple[Shots, Shots]:
+    """What to train on, and what chooses the checkpoint. Raises UserError where either is not there."""
+    views = tuple(scene.cameras)
+    taught, checked = config.sampling(views), config.sampling(views, labels=False)
+    if config.layout in LAYOUTS:
+        authors, folder = LAYOUTS[config.layout], config.data
+        return (
+            AuthorsShots(authors, folder, "train", scene, taught, "taught"),
+            AuthorsShots(authors, folder, "train", scene, checked, "checked"),
+        )
+    return (
+        open_shots(scene, config.data, range(*config.train_seeds), taught),
+        open_shots(scene, config.data, range(*config.validation_seeds), checked),
+    )

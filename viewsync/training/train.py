@@ -35,7 +35,7 @@ from viewsync.training.log import TrainingLog
 from viewsync.training.objective import TOLD, Share, batch_losses, device_of, pictures
 from viewsync.training.processes import Processes
 from viewsync.training.snapshots import Snapshot, scene_grids
-from viewsync.training.source import Shots, open_shots, place_of
+from viewsync.training.source import Shots, open_sources, place_of
 from viewsync.training.validation import settle_statistics, validate
 
 
@@ -62,6 +62,7 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
     torch.set_num_threads(config.threads)
     taught, checked = range(*config.train_seeds), range(*config.validation_seeds)
     scene = place_of(config.scene, config.data, [*taught, *checked])
+    snapshots, held_out = open_sources(config, scene)
     if scene.ground.rows % 2 or scene.ground.columns % 2:
         raise UserError(
             f"{config.scene}: the ground has {scene.ground.rows} rows and {scene.ground.columns} columns; "
@@ -75,10 +76,6 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
     processes.place(model)
     learnt = [weight for weight in model.parameters() if weight.requires_grad]
     optimiser = torch.optim.AdamW(learnt, config.learning_rate, weight_decay=config.weight_decay)
-    views = tuple(scene.cameras)
-    snapshots = open_shots(scene, config.data, taught, config.sampling(views))
-    unlabelled = config.sampling(views, labels=False)
-    held_out = open_shots(scene, config.data, checked, unlabelled)
     if config.reach_s > snapshots.span_s:
         raise UserError(
             f"{config.data}: the crowds last {snapshots.span_s:.1f} s, less than kappa_s {config.kappa_s:g}; "
