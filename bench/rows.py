@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-GROUPS = ("edge", "hub", "path", "memory", "bytes", "torch", "method", "sim", "link", "page", "refine")
+GROUPS = (
+    *("edge", "hub", "path", "memory", "bytes", "torch", "method", "train", "sim", "link", "page", "refine"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from bench.page import page_row
 from bench.path import path_row
 from bench.rows import GROUPS, Row
 from bench.runtimes import runtime_rows
+from bench.training import training_rows
 from bench.wildtrack import wildtrack_rows
 from viewsync.bundle import Bundle
 from viewsync.ort import Provider
@@ -70,6 +71,10 @@ def measure(settings: Settings, say: Callable[[str], None]) -> list[Row]:
     if "method" in wanted:
         say("methods of synchronisation")
         rows += method_rows(min(5, settings.answers))
+    if "train" in wanted:
+        say("a training step with each method")
+        cuda = settings.provider == "cuda"
+        rows += training_rows(bundle.scene, settings.frames, min(3, settings.answers), cuda)
     if "sim" in wanted:
         rows.append(rendering_row(frames))
     if "link" in wanted:

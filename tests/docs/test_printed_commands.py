@@ -103,7 +103,7 @@ RUN_BY = {
     "evaluate --checkpoint --before!": "test_it_is_measured_with_frames_as_far_back_as_asked",
     "evaluate --checkpoint --frames --json --tau": "test_training_goes_on_where_it_stopped_and_is_measured",
     "evaluate --sequences! --bundle --data --tuning --frames --json": "test_the_command_measures_sequences",
-    "evaluate --table! --cells --steps --seeds --show --data --runs --start-from --set": (
+    "evaluate --table! --cells --steps --seeds --show --cost --threads --data --runs --start-from --set": (
         "test_a_table_is_filled_cell_by_cell_and_goes_on"
     ),
     "evaluate --by-offset! --table! --cells --data --runs --frames --show": (

@@ -182,5 +182,8 @@ def test_a_table_is_filled_cell_by_cell_and_goes_on(
     assert trained["config"]["batch"] == 2 and trained["config"]["sparsity"] == 0
     code, said = run("3", "citystreet-sim random BaseU")
     assert code == 2 and "viewsync data make citystreet-sim" in said
+    code, said = run("3", "pets2009-sim BaseU,citystreet-sim random column", "--cost")
+    assert code == 0 and "| pets2009-sim | BaseU | ℓp |" in said, said
+    assert "2 runs of 3 steps: " in said and "Not counted: citystreet-sim is not there" in said
     code, said = run("3", "nonsense")
     assert code == 2 and "has no such cell" in said

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     type=click.Choice(["cpu", "cuda"]),
     default="cpu",
     show_default=True,
-    help="cuda: measure the hub's answers on the GPU too, in turn with the CPU.",
+    help="cuda: measure the hub's answers and training on the GPU too, beside the CPU.",
 )
 @click.option(
     "--only", type=click.Choice(GROUPS), multiple=True, help="Measure this; may be given several times."

@@ -137,6 +137,7 @@ def _constant_offsets(
     help="Error against offset, from 0 to 2κ: of the --table's trained cells, or of every --checkpoint.",
 )
 @click.option("--show", is_flag=True, help="With --table: train nothing, print what there is.")
+@click.option("--cost", is_flag=True, help="With --table: train nothing, say what it would cost here.")
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="To make crowds with.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="To answer with.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write it here.")
@@ -164,6 +165,7 @@ def command(
     overrides: tuple[str, ...],
     by_offset: bool,
     show: bool,
+    cost: bool,
     workers: int,
     threads: int,
     json_path: Path | None,
@@ -183,7 +185,8 @@ def command(
         if by_offset:
             table_by_offset(number, cells, folder, runs, frames, threads, show)
             return
-        fill_table(number, cells, folder, runs, seeds, steps, frames, threads, start_from, overrides, show)
+        effort = (seeds, steps, frames, threads, start_from, overrides)
+        fill_table(number, cells, folder, runs, *effort, show, cost)
         return
     if by_offset and (bundle is not None or not checkpoints or tau_s is not None):
         raise click.UsageError(

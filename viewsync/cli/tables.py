@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from viewsync.cli.progress import progress
 from viewsync.cli.stop import stopping
+
+if TYPE_CHECKING:
+    from viewsync.training.tables.cell import Effort
+    from viewsync.training.tables.grid import Cell
 
 
 def fill_table(
@@ -23,9 +29,11 @@ def fill_table(
     start_from: Path | None,
     overrides: tuple[str, ...],
     show: bool,
+    cost: bool,
 ) -> None:
-    """Fill the cells that are not there yet, unless only to `show`; then print the table as Markdown and
-    write it, with its picture, to `runs`. Ctrl-C saves; the same command goes on.
+    """Fill the cells that are not there yet, or only `show` what there is; then print the table as Markdown
+    and write it, with its picture, to `runs`. Ctrl-C saves; the same command goes on. With `cost`, only say
+    what filling them would cost.
     """
     from viewsync.training.memory import hold_memory
     from viewsync.training.tables import cell, grid, page
@@ -37,11 +45,14 @@ def fill_table(
             "method and loss, such as 'pets2009-sim random CLS-epi'"
         )
     stop = stopping()
+    effort = cell.Effort(
+        steps=steps, frames=frames, threads=threads, start_from=start_from, overrides=overrides
+    )
+    if cost:
+        click.echo(_costs(wanted, seeds, data, runs, effort, stop))
+        return
     if not show:
         hold_memory()
-        effort = cell.Effort(
-            steps=steps, frames=frames, threads=threads, start_from=start_from, overrides=overrides
-        )
         for one in wanted:
             for seed in range(seeds):
                 name = f"{one.data_set} {one.latency} {one.row.name} ({one.row.loss}) seed {seed}"
@@ -76,3 +87,20 @@ def fill_table(
                     "not converged",
                     err=True,
                 )
+
+
+def _costs(
+    wanted: Sequence[Cell], seeds: int, data: Path, runs: Path, effort: Effort, stop: threading.Event
+) -> str:
+    from viewsync.training.memory import hold_memory
+    from viewsync.training.tables import hours
+
+    hold_memory()
+    with progress("one step of each row", len(wanted)) as advance:
+
+        def report(what: str, done: int, total: int) -> None:
+            if stop.is_set():
+                raise click.Abort
+            advance(done * len(wanted) // total, what)
+
+        return hours.markdown(*hours.lines(wanted, seeds, data, runs, effort, report), effort)

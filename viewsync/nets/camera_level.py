@@ -109,7 +109,11 @@ class PairFlow(nn.Module):
         correlation = correlate(reference, other)
         if self.matching == "epi":
             sizes = (_size(reference), _size(other))
-            correlation.mul_(epipolar_weight(fundamental, *sizes, stride, self.sigma_px))
+            weight = epipolar_weight(fundamental, *sizes, stride, self.sigma_px)
+            # In place where nobody learns: of a view, its gradient would hold three more of this size.
+            if not torch.is_grad_enabled():
+                return correlation.mul_(weight)
+            correlation = correlation * weight
         return correlation
 
     def forward(self, reference: Tensor, other: Tensor, fundamental: Tensor) -> list[Tensor]:

@@ -34,7 +34,9 @@ from viewsync.training.train import Progress, train
 
 # Within so many seconds the same people are about: intervals are over stretches of this length.
 STRETCH_S = 5.0
-_TUNING = 60
+TUNING = 60
+# Validations of a run.
+CHECKS = 12
 # A run has converged where its best validation error of the last third of the steps is not better than that
 # of the time before by more than this share.
 FLAT = 0.05
@@ -94,7 +96,7 @@ def settings(cell: Cell, seed: int, data: Path, runs: Path, effort: Effort) -> T
         "threads": effort.threads,
         "first_stage": 0.15 if start is None else 0.0,
         "learning_rate": 1.5e-3,
-        "validate_every": max(1, effort.steps // 12),
+        "validate_every": max(1, effort.steps // CHECKS),
         "validation_snapshots": 45,
         "start_from": start,
         "seed": seed,
@@ -165,7 +167,7 @@ def measure(
     real = named(cell.data_set)
     runner = TorchRunner(checkpoint, effort.threads)
     graph, grid = runner.graphs[0], runner.scene.ground
-    tuning = list(draws(real, cell, runner, data, "validation", _TUNING))
+    tuning = list(draws(real, cell, runner, data, "validation", TUNING))
     tuned = answer(runner, tuned_shots(tuning), len(tuning), lambda done, of: report("tune", done, of))
     shots = list(draws(real, cell, runner, data, "test", effort.frames))
     answers = answer(runner, iter(shots), len(shots), lambda done, of: report("measure", done, of))

@@ -1,0 +1,84 @@
+"""What one training step costs with each method: frames per second and memory, of the same settings."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.methods import METHODS
+from bench.rows import Row
+from calib.scene import Scene, save_scene
+from viewsync.sim.dataset import make_set
+from viewsync.sim.scenes import plaza
+
+if TYPE_CHECKING:
+    from viewsync.training.cost import Cost
+
+TRAINED = ("none", "reference-only", *METHODS)
+BATCH, THREADS = 4, 2
+
+
+def training_rows(scene: Scene, frames: int, rounds: int, cuda: bool) -> list[Row]:
+    """A row for each method: frames that a step learns from in a second, by two threads and, with `cuda`, on
+    the GPU, beside the same on the CPU. Facts: memory of the step's tensors, and what it is made of.
+
+    Raises UserError for `cuda` where torch finds no GPU.
+    """
+    titles = {m: f"training: {m}, frames of a step, {THREADS} threads" for m in TRAINED}
+    if importlib.util.find_spec("torch") is None:
+        why = "torch not installed; run: pip install -c constraints.txt -e '.[train]'"
+        return [Row(name=f"train.{m}", what=titles[m], unit="/s", skipped=why) for m in TRAINED]
+
+    from viewsync.training.config import TrainConfig
+    from viewsync.training.cost import measure
+    from viewsync.training.memory import hold_memory
+
+    hold_memory()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        place = "plaza"
+        if scene.name != plaza().scene.name:
+            save_scene(scene, Path(folder) / "scene.yaml")
+            place = str(Path(folder) / "scene.yaml")
+        make_set(place, Path(folder) / "crowds", range(1), frames=5, workers=1)
+        for method in TRAINED:
+            settings: dict[str, Any] = {
+                "scene": place,
+                "data": Path(folder) / "crowds",
+                "methods": (method,),
+                "train_seeds": (0, 1),
+                "validation_seeds": (1, 2),
+                "first_stage": 0.0,
+                "batch": min(BATCH, max(1, frames // 3)),
+                "threads": THREADS,
+                "accelerator": "cpu",
+            }
+            config = TrainConfig(**settings)
+            cpu = measure(config, rounds)
+            rows.append(_row(method, titles[method], cpu, rounds))
+            if cuda:
+                gpu = measure(config.model_copy(update={"accelerator": "cuda"}), max(10, rounds))
+                title = f"training: {method}, frames of a step, GPU"
+                rows.append(_row(f"{method}_cuda", title, gpu, max(10, rounds), cpu))
+    return rows
+
+
+def _row(name: str, what: str, cost: Cost, rounds: int, beside: Cost | None = None) -> Row:
+    return Row(
+        name=f"train.{name}",
+        what=what,
+        unit="/s",
+        figure=cost.frames_per_s,
+        processor=cost.frames / cost.step.processor_s if beside is None else None,
+        samples=rounds,
+        beside="" if beside is None else f"{THREADS} threads of the CPU",
+        ratio=None if beside is None else cost.frames_per_s / beside.frames_per_s,
+        facts={
+            "step_ms": cost.step.wall_s * 1e3,
+            "frames": cost.frames,
+            "peak_mb": cost.peak_bytes / 1e6,
+            "parameters": cost.parameters,
+        },
+    )
