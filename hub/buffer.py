@@ -86,11 +86,12 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The newest frame of every view that has one, in the bundle's order; `number` counts the snapshots
-    answered before.
+    answered before. before: the frame before of those that have one, of the same session.
     """
 
     number: int
     entries: Mapping[str, Entry]
+    before: Mapping[str, Entry] = field(default_factory=dict)
 
     @property
     def frames(self) -> tuple[tuple[str, int, int], ...]:
@@ -148,7 +149,10 @@ class ViewBuffer:
         """
         if not self.changed or now_ns < self.due_ns(now_ns, min_interval_ns):
             return None
-        return Snapshot(self._answered, self.newest())
+        held = {view: state.held for view, state in self._views.items()}
+        newest = {view: frames[0] for view, frames in held.items() if frames}
+        before = {view: frames[1] for view, frames in held.items() if len(frames) > 1}
+        return Snapshot(self._answered, newest, before)
 
     def due_ns(self, now_ns: int, min_interval_ns: int) -> int:
         """Earliest time of the next answer. A hub clock that was stepped back does not postpone it."""

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from hub.buffer import BufferRules
+from hub.fusion import takes_before
 from hub.reference import Policy
 from viewsync.bundle import Bundle
 from viewsync.config import Section
@@ -169,6 +170,8 @@ def rules_of(config: HubConfig, bundle: Bundle) -> BufferRules:
         raise ConfigError(
             f"gates.min_views is {gates.min_views}, the bundle has {len(views)} views; give at most that"
         )
+    names = (config.model.graph or bundle.manifest.default, *config.model.compare)
+    graphs = [bundle.manifest.fusion[name] for name in names if name in bundle.manifest.fusion]
     return BufferRules(
         site=config.site,
         scene=bundle.scene.name,
@@ -178,4 +181,5 @@ def rules_of(config: HubConfig, bundle: Bundle) -> BufferRules:
         max_age_ns=round(gates.max_age_s * SECOND_NS),
         max_future_ns=round(gates.max_future_ms * MS_NS),
         max_uncertainty_ns=round(gates.max_uncertainty_ms * MS_NS),
+        depth=2 if any(takes_before(graph) for graph in graphs) else 1,
     )

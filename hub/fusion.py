@@ -35,7 +35,8 @@ class FusionOutputs:
     density: float32 (Hg, Wg) people per cell, of the main graph; counts: by graph; skipped: compared graphs
     that could not answer, and why; slots: the view in each slot of `flow_m` (V, Hm, Wm, 2), metres on the
     ground from a reference cell to the place in that view, and `match` (V, Hm, Wm), where the main graph
-    has them. fuse_ns: in the main graph; elapsed_ns: all graphs with the preparation of their inputs.
+    has them. before_ns: how much earlier the frame before was captured of each view where the main graph
+    looked at one. fuse_ns: in the main graph; elapsed_ns: all graphs with the preparation of their inputs.
     """
 
     density: Floats
@@ -46,6 +47,7 @@ class FusionOutputs:
     match: Floats | None
     fuse_ns: int
     elapsed_ns: int
+    before_ns: Mapping[str, int] = field(default_factory=dict)
 
     def mean_warp_m(self, view: str) -> float | None:
         """How far this view's people were moved, metres: mean length of its flow, weighted with the people
@@ -102,6 +104,9 @@ class Fusion:
         # tensor.
         self._values = np.linspace(spec.low, spec.high, spec.levels, dtype=np.float64).astype(np.float32)
         self._shape = (len(self.views), spec.channels, spec.height, spec.width)
+        # A frame further back than offsets were trained for says nothing of how people walk now.
+        self._longest_ns = round(bundle.manifest.offset.trained_s * SECOND_NS)
+        self._looks_back = any(takes_before(graph.spec) for graph in self._graphs)
 
     @property
     def synchroniser(self) -> str:
@@ -132,6 +137,9 @@ class Fusion:
         started_ns = self._timer()
         slots = self.slots(used[0])
         inputs = self._inputs(snapshot, slots, frozenset(used), frozenset(unknown))
+        before_ns = self._ages(snapshot, used) if self._looks_back else {}
+        if self._looks_back:
+            inputs |= self._inputs_before(snapshot, slots, before_ns)
         main, fuse_ns = self._run(self._graphs[0], inputs, slots)
         counts = {self._graphs[0].name: _count(main["density"])}
         objections = {graph.name: self._objection(graph, used) for graph in self._graphs[1:]}
@@ -147,6 +155,7 @@ class Fusion:
             match=main.get("match"),
             fuse_ns=fuse_ns,
             elapsed_ns=self._timer() - started_ns,
+            before_ns=before_ns if takes_before(self._graphs[0].spec) else {},
         )
 
     def warm_up(self) -> None:
@@ -164,6 +173,8 @@ class Fusion:
                 "present": present,
                 "offset_s": np.zeros_like(present),
             }
+            if self._looks_back:
+                inputs |= self._inputs_before(Snapshot(0, {}), slots, {})
             for graph in self._graphs:
                 try:
                     self._run(graph, inputs, slots)
@@ -209,6 +220,32 @@ class Fusion:
                     self.unknown_s if view in unknown else (entry.capture_ns - reference_ns) / SECOND_NS
                 )
         return {"features": features, "present": present, "offset_s": offset_s}
+
+    def _ages(self, snapshot: Snapshot, used: Sequence[str]) -> dict[str, int]:
+        """How much earlier each used view's frame before was captured, by its own camera's clock; views
+        without one that tells anything are left out.
+        """
+        ages: dict[str, int] = {}
+        for view in used:
+            newest, before = snapshot.entries[view], snapshot.before.get(view)
+            if before is None or (before.session, before.clock) != (newest.session, newest.clock):
+                continue
+            age_ns = newest.stamped_ns - before.stamped_ns
+            if 0 < age_ns <= self._longest_ns:
+                ages[view] = age_ns
+        return ages
+
+    def _inputs_before(
+        self, snapshot: Snapshot, slots: tuple[str, ...], ages_ns: Mapping[str, int]
+    ) -> dict[str, Floats]:
+        features = np.zeros(self._shape, dtype=np.float32)
+        present = np.zeros(len(slots), dtype=np.float32)
+        before_s = np.zeros(len(slots), dtype=np.float32)
+        for slot, view in enumerate(slots):
+            if view in ages_ns:
+                np.take(self._values, snapshot.before[view].features, out=features[slot], mode="clip")
+                present[slot], before_s[slot] = 1.0, ages_ns[view] / SECOND_NS
+        return {"features_before": features, "present_before": present, "before_s": before_s}
 
     def _run(
         self, graph: _Graph, inputs: Mapping[str, Floats], slots: tuple[str, ...]
@@ -282,7 +319,14 @@ def _distance(bundle: Bundle, slots: tuple[str, ...]) -> Floats:
     return np.stack([place_distances(camera, heights[person_plane(heights)]) for camera in cameras])
 
 
-_PER_SNAPSHOT = frozenset({"features", "present", "offset_s"})
+def takes_before(spec: FusionSpec) -> bool:
+    """Whether a graph looks at the frame before of each view, too."""
+    return "features_before" in spec.inputs
+
+
+_PER_SNAPSHOT = frozenset(
+    {"features", "present", "offset_s", "features_before", "present_before", "before_s"}
+)
 
 # What of the scene a graph may ask for; a further kind of geometry is one more line.
 _GEOMETRY: dict[str, Callable[[Bundle, tuple[str, ...]], Floats]] = {

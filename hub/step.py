@@ -133,4 +133,5 @@ def _report(
         uncertainty_ns=uncertainty_ns,
         age_ns=published_ns - entry.capture_ns,
         mean_warp_m=outputs.mean_warp_m(view) if used and outputs is not None else None,
+        before_ns=outputs.before_ns.get(view) if used and outputs is not None else None,
     )

@@ -35,7 +35,8 @@ class ViewReport:
     `capture_ns` is as the agent stamped it, in the clock that `clock` names; `offset_ns` is the
     capture time minus the reference's, with `uncertainty_ns` of that difference; `age_ns` is publish time
     minus capture time. None: this view was never heard, or has no such number. `mean_warp_m`: how far its
-    people were moved on the ground, where the synchroniser says.
+    people were moved on the ground, where the synchroniser says. `before_ns`: how much earlier the frame
+    before was captured that was looked at, too; None: none was.
     """
 
     view: str
@@ -49,6 +50,7 @@ class ViewReport:
     uncertainty_ns: int | None = None
     age_ns: int | None = None
     mean_warp_m: float | None = None
+    before_ns: int | None = None
 
     def __post_init__(self) -> None:
         values.check_name("view", self.view)
@@ -62,6 +64,8 @@ class ViewReport:
             value = getattr(self, name)
             if value is not None:
                 check(f"view {self.view}: {name}", value)
+        if self.before_ns is not None:
+            values.check_span(f"view {self.view}: before_ns", self.before_ns)
         if self.clock is not None:
             values.check_choice("clock", self.clock, CLOCKS)
 
@@ -246,11 +250,14 @@ def summary(message: Prediction | Status) -> dict[str, Any]:
 
 
 def _report_fields(report: ViewReport) -> dict[str, Any]:
-    return {name: getattr(report, name) for name in _REPORT_KEYS}
+    fields = {name: getattr(report, name) for name in _REPORT_KEYS}
+    # Came later: said only where there is something to say.
+    return fields if report.before_ns is None else {**fields, "before_ns": report.before_ns}
 
 
 def _report(fields: Mapping[str, Any]) -> ViewReport:
-    return ViewReport(**{name: values.take(fields, name) for name in _REPORT_KEYS})
+    before_ns = fields.get("before_ns")
+    return ViewReport(**{name: values.take(fields, name) for name in _REPORT_KEYS}, before_ns=before_ns)
 
 
 def _grid(fields: Mapping[str, Any]) -> GroundGrid:

@@ -38,6 +38,10 @@ def test_held_are_the_highest_numbers_of_the_session_that_began_last(
     numbers = sorted({seq for session, seq in delivered if session == began_last}, reverse=True)
     assert held(buffer) == [(began_last, seq) for seq in numbers[:depth]]
     assert buffer.accepted["north"] + buffer.refused.total() == len(delivered)
+    shot = buffer.snapshot(NOON_NS)
+    assert shot is not None
+    given = [(before.session, before.seq) for before in shot.before.values()]
+    assert given == [(began_last, seq) for seq in numbers[1:2] if depth > 1]
 
 
 @given(st.permutations([("north", 1), ("south", 1), ("west", 1), ("north", 2), ("west", 0)]))
