@@ -101,6 +101,12 @@ RUN_BY = {
     "sim dataset --scene --out --crowds --together!": "test_the_paper_s_models_as_printed",
     "evaluate --bundle --checkpoint --data --tau --kappa": "test_the_paper_s_models_as_printed",
     "evaluate --checkpoint --before!": "test_it_is_measured_with_frames_as_far_back_as_asked",
+    "evaluate --checkpoint --data --frame-rate! --same-instant": (
+        "test_it_is_measured_at_the_rate_of_slow_agents"
+    ),
+    "sim dataset --scene --out --crowds --frames! --interval! --together": (
+        "test_it_is_measured_at_the_rate_of_slow_agents"
+    ),
     "evaluate --checkpoint --frames --json --tau": "test_training_goes_on_where_it_stopped_and_is_measured",
     "evaluate --sequences! --bundle --data --tuning --frames --json": "test_the_command_measures_sequences",
     "evaluate --table! --cells --steps --seeds --show --cost --threads --data --runs --start-from --set": (

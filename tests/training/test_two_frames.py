@@ -1,6 +1,7 @@
 """Frames before: which are drawn, what is learned from them, and a run of `column-2` from end to end."""
 
 import csv
+import json
 import math
 from pathlib import Path
 from threading import Event
@@ -161,6 +162,24 @@ def test_it_is_measured_with_frames_as_far_back_as_asked(
     found = CliRunner().invoke(main, [*given, "--before", "2"])
     assert found.exit_code == 0, found.output
     assert '"before_s": 2.0' in out.read_text() and "column-2" in found.stdout
+
+
+def test_it_is_measured_at_the_rate_of_slow_agents(trained: Path, small_scene: Path, tmp_path: Path) -> None:
+    made = ["sim", "dataset", "--scene", str(small_scene), "--out", str(tmp_path / "data"), "--crowds", "0:2"]
+    made += ["--frames", "5", "--interval", "0.5", "--together", "--workers", "1"]
+    assert CliRunner().invoke(main, made).exit_code == 0
+    given = ["evaluate", "--checkpoint", str(trained / "best"), "--data", str(tmp_path / "data")]
+    given += ["--crowds", "1:2", "--tuning", "0:1", "--frames", "2", "--threads", "1"]
+    out = tmp_path / "found.json"
+    for more, kappa_s, offset_s in ((["--same-instant"], 0.0, 0.0), ([], 1.0, None)):
+        found = CliRunner().invoke(main, [*given, "--frame-rate", "1", *more, "--json", str(out)])
+        assert found.exit_code == 0, found.output
+        protocol = json.loads(out.read_text())["protocol"]
+        assert (protocol["before_s"], protocol["kappa_s"], protocol["frame_rate"]) == (1.0, kappa_s, 1.0)
+        assert offset_s is None or protocol["mean_offset_s"] == offset_s
+    for wrong in (["--frame-rate", "1", "--kappa", "2"], ["--same-instant"]):
+        found = CliRunner().invoke(main, [*given, *wrong])
+        assert found.exit_code == 2 and wrong[0] in found.output
 
 
 @pytest.mark.parametrize(

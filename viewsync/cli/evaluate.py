@@ -93,6 +93,17 @@ def _constant_offsets(
     help="For column-2: each view's frame before lies so many seconds back [as trained].",
 )
 @click.option(
+    "--frame-rate",
+    type=click.FloatRange(0, min_open=True),
+    metavar="FPS",
+    help="As agents of so many frames per second: offsets up to, and the frame before, 1/FPS seconds.",
+)
+@click.option(
+    "--same-instant",
+    is_flag=True,
+    help="With --frame-rate: agents sample together, so that offsets are at most half a camera frame.",
+)
+@click.option(
     "--sequences",
     type=click.Path(path_type=Path, file_okay=False),
     help="Instead of crowds, the sequences of real people recorded here; each view is the reference in turn.",
@@ -155,6 +166,8 @@ def command(
     tau_s: dict[str, float] | None,
     offsets: str | None,
     before_s: float | None,
+    frame_rate: float | None,
+    same_instant: bool,
     sequences: Path | None,
     table: str | None,
     cells: tuple[str, ...],
@@ -177,6 +190,12 @@ def command(
     viewsync evaluate --bundle bundles/plaza --frames 1000 --json runs/accuracy.json
     viewsync evaluate --checkpoint runs/plaza-none/best
     """
+    if frame_rate is not None:
+        if kappa_s is not None or tau_s is not None or before_s is not None:
+            raise click.UsageError("--frame-rate says what --kappa, --tau and --before say; give it alone")
+        kappa_s = 0.0 if same_instant else 1.0 / frame_rate
+    elif same_instant:
+        raise click.UsageError("--same-instant goes with --frame-rate")
     if table is not None:
         if bundle is not None or checkpoints or sequences is not None:
             raise click.UsageError("--table trains and measures its own cells; give no bundle or checkpoint")
@@ -271,7 +290,7 @@ def command(
     learned = [r.before_s for r in (first, *(r for _, r in others)) if r.before_s is not None]
     if before_s is not None and not learned:
         raise UserError("--before is for column-2, and nothing measured here looks at a frame before")
-    before_s = before_s or next(iter(learned), None)
+    before_s = before_s or (1.0 / frame_rate if frame_rate and learned else next(iter(learned), None))
     if by_offset:
         path = json_path or Path("runs/by-offset.json")
         named = [(_short(f), r) for f, r in alone]
@@ -331,6 +350,8 @@ def command(
         protocol["offsets"] = offsets
     if before_s is not None:
         protocol["before_s"] = before_s
+    if frame_rate is not None:
+        protocol["frame_rate"], protocol["same_instant"] = frame_rate, same_instant
     document = report.document(evaluation, default, protocol, measured)
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
