@@ -61,15 +61,20 @@ def test_the_band_is_of_stretches_and_holds_the_mean() -> None:
 def test_a_line_for_each_method_or_why_there_is_none() -> None:
     rng = np.random.default_rng(1)
     curve = Curve(rng.random((3, 8)) + 1.0, rng.random((3, 8)) + 5.0)
-    measured = Measured(
-        {}, [0.0, 1.0, 2.0], [0, 0, 1, 1, 2, 2, 3, 3], {"a, seed 0": curve, "a, seed 1": curve}
-    )
+    worse = Curve(curve.mae + 0.5, curve.density_mse + 0.25)
+    curves = {"a, seed 0": curve, "a, seed 1": curve, "none, seed 0": worse}
+    measured = Measured({}, [0.0, 1.0, 2.0], [0, 0, 1, 1, 2, 2, 3, 3], curves)
     methods: dict[str, list[str] | str] = {"a": ["a, seed 0", "a, seed 1"], "b": "not converged"}
+    methods["none"] = ["none, seed 0"]
     text = markdown(measured, methods)
     assert (
         text.count("| a |") == 2 and text.count("| b | not converged | not converged | not converged |") == 2
     )
     assert f"| a | {curve.density_mse[0].mean():.3g} [" in text and "others off by | 0.00 s | 1.00 s" in text
+    # Frame by frame the difference is clear, whatever the frames have in common.
+    for less in (-0.5, -0.25):
+        cells = [f"{less:+.2g} [{less:+.2g}, {less:+.2g}]"] * 3
+        assert f"| a − none | {' | '.join(cells)} |" in text
     drawn = cv2.imdecode(np.frombuffer(picture(measured, methods, 1.0), np.uint8), cv2.IMREAD_COLOR)
     assert drawn.std() > 10 and drawn.shape[1] > 900
 

@@ -26,6 +26,7 @@ def table_by_offset(
     """Measure the table's cells that are trained, unless only to `show`, set by set; print and write to
     `runs` what there is. Ctrl-C keeps what was measured; the same command goes on.
     """
+    from viewsync.errors import UserError
     from viewsync.sim.real_sets import named
     from viewsync.sim.scenes import load
     from viewsync.training.memory import hold_memory
@@ -42,6 +43,8 @@ def table_by_offset(
     hold_memory()
     for data_set in dict.fromkeys(one.data_set for one, _ in trained):
         real, folder = named(data_set), data / data_set
+        if not (folder / "scene.yaml").exists():
+            raise UserError(f"{folder}: the set is not there; make it with: viewsync data make {data_set}")
         grid_s = curves.offsets_s(real.kappa_s)
         path = runs / f"table-{table}-by-offset-{data_set}.json"
         protocol = {"set": data_set, "frames": frames, "offsets_s": grid_s}
