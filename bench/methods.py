@@ -14,7 +14,7 @@ import numpy as np
 from bench.rows import Row
 from bench.timing import Case, take_turns
 
-METHODS = ("column", "sls", "cls-cat", "cls-cor", "cls-epi")
+METHODS = ("column", "sls", "cls-plane", "cls-cat", "cls-cor", "cls-epi")
 # 384×288 pictures at stride 4: the finest grid of the paper.
 ROWS, COLUMNS = 72, 96
 # Scales of Eq. 18 that are timed, in strides of that grid, and all that the paper has.
@@ -33,9 +33,10 @@ def method_rows(rounds: int) -> list[Row]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from viewsync.nets.config import CAMERA_LEVEL
     from viewsync.nets.model import CountingModel, ModelConfig
     from viewsync.sim.scenes import plaza
-    from viewsync.training.snapshots import scene_fundamentals, scene_grids
+    from viewsync.training.snapshots import scene_fundamentals, scene_grids, scene_planes
 
     scene = plaza().scene
     others = len(scene.cameras) - 1
@@ -53,11 +54,11 @@ def method_rows(rounds: int) -> list[Row]:
 
     def answered(model: CountingModel, device: str = "cpu") -> object:
         method = model.config.methods[0]
-        pictures, places, there, off_s, geometry = (
-            tensor.to(device) for tensor in (features, grids, present, offset_s, lines)
+        pictures, places, there, off_s, geometry, over = (
+            tensor.to(device) for tensor in (features, grids, present, offset_s, lines, planes)
         )
         with torch.inference_mode():
-            return model.fuse(pictures, places, there, off_s, (method,), geometry)
+            return model.fuse(pictures, places, there, off_s, (method,), geometry, planes=over)
 
     def timed(model: CountingModel, number: int) -> object:
         return answered(model)
@@ -74,6 +75,7 @@ def method_rows(rounds: int) -> list[Row]:
     features = torch.rand(1, others + 1, made("none").config.channels, ROWS, COLUMNS)
     grids = torch.from_numpy(scene_grids(scene, 4 * COLUMNS, 4 * ROWS))[None]
     lines = torch.from_numpy(scene_fundamentals(scene, COLUMNS, ROWS)[0])[None]
+    planes = torch.from_numpy(scene_planes(scene, COLUMNS, ROWS)[0])[None]
     present, offset_s = torch.ones(1, others + 1), torch.tensor([[0.0, *np.linspace(-2, 2, others)]])
     offset_s = offset_s.to(torch.float32)
     models = {method: made(method) for method in ("none", *METHODS)}
@@ -93,7 +95,7 @@ def method_rows(rounds: int) -> list[Row]:
             "parameters": parameters(models[method]) - still_parameters,
             "gflop": (gflop(made(method)) - still_gflop) / others,
         }
-        if method.startswith("cls-"):
+        if method in CAMERA_LEVEL:
             facts["gflop_paper_scales"] = (gflop(made(method, PAPER_STRIDES)) - still_gflop) / others
         rows.append(
             Row(

@@ -80,6 +80,7 @@ def bundle_parts(
         "view_from_ground": ("V", heights, ground.rows, ground.columns, 2),
         "fundamental": ("V", 3, 3),
         "distance_m": ("V", height, width),
+        "planes": ("V", heights, 4, 3),
         "density": (ground.rows, ground.columns),
         "flow_m": ("V", ground.rows // times, ground.columns // times, 2),
         "match": ("V", ground.rows // times, ground.columns // times),

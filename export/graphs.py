@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from export.pyramid_graphs import pyramid_graph
-from viewsync.nets.config import CAMERA_LEVEL, SCENE_LEVEL, TWO_FRAMES
+from viewsync.nets.config import CAMERA_LEVEL, PLANE_LEVEL, SCENE_LEVEL, TWO_FRAMES
 from viewsync.nets.model import CountingModel
 from viewsync.nets.two_frames import Before
 
@@ -61,6 +61,7 @@ class MaskedGraph(nn.Module):
         fundamental: Tensor | None,
         distance_m: Tensor | None = None,
         before: Before | None = None,
+        planes: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Density, then what `outputs_of` names."""
         answer = self.model.fuse(
@@ -72,6 +73,7 @@ class MaskedGraph(nn.Module):
             None if fundamental is None else fundamental.unsqueeze(0),
             None if distance_m is None else distance_m.unsqueeze(0),
             before=before,
+            planes=None if planes is None else planes.unsqueeze(0),
         )
         density = answer.density[self.method][0]
         if answer.synchronised is not None:
@@ -122,6 +124,21 @@ class TwoFrameGraph(MaskedGraph):
         return self.answer(features, present, offset_s, view_from_ground, None, before=Before(*earlier))
 
 
+class MaskedPlaneGraph(MaskedGraph):
+    """A `MaskedGraph` that takes fundamental [V, 3, 3] and planes [V, Z, 4, 3], too."""
+
+    def forward(  # type: ignore[override]
+        self,
+        features: Tensor,
+        present: Tensor,
+        offset_s: Tensor,
+        view_from_ground: Tensor,
+        fundamental: Tensor,
+        planes: Tensor,
+    ) -> tuple[Tensor, ...]:
+        return self.answer(features, present, offset_s, view_from_ground, fundamental, planes=planes)
+
+
 class ConcatGraph(MaskedGraph):
     """features [V, C, h, w] and view_from_ground [V, Z, Hg, Wg, 2] of all views in their places -> as a
     `MaskedGraph`. Offsets are not looked at.
@@ -140,6 +157,21 @@ class ConcatEpipolarGraph(MaskedGraph):
     ) -> tuple[Tensor, ...]:
         there = torch.ones(features.shape[0])
         return self.answer(features, there, there * 0.0, view_from_ground, fundamental)
+
+
+class ConcatPlaneGraph(MaskedGraph):
+    """A `ConcatGraph` that takes offset_s [V], fundamental [V, 3, 3] and planes [V, Z, 4, 3], too."""
+
+    def forward(  # type: ignore[override]
+        self,
+        features: Tensor,
+        offset_s: Tensor,
+        view_from_ground: Tensor,
+        fundamental: Tensor,
+        planes: Tensor,
+    ) -> tuple[Tensor, ...]:
+        there = torch.ones(features.shape[0])
+        return self.answer(features, there, offset_s, view_from_ground, fundamental, planes=planes)
 
 
 class ReferenceGraph(nn.Module):
@@ -178,10 +210,11 @@ def inputs_of(model: CountingModel, method: str) -> tuple[str, ...]:
     places = ("distance_m",) if model.gather.needs_distance else ()
     if method == "reference-only":
         return ("features", "view_from_ground", *places)
-    lines = ("fundamental",) if method == "cls-epi" else ()
-    geometry = ("view_from_ground", *lines, *places)
+    more = {"cls-epi": ("fundamental",), "cls-plane": ("fundamental", "planes")}.get(method, ())
+    geometry = ("view_from_ground", *more, *places)
     if fusion_kind(model, method) == "concat":
-        return ("features", *geometry)
+        # The paper's methods look at no offset.
+        return ("features", "offset_s", *geometry) if method in PLANE_LEVEL else ("features", *geometry)
     before = ("features_before", "present_before", "before_s") if method in TWO_FRAMES else ()
     return ("features", "present", "offset_s", *before, *geometry)
 
@@ -192,7 +225,7 @@ def outputs_of(method: str) -> tuple[str, ...]:
         return ("density", "flow_m", "match")
     if method in SCENE_LEVEL:
         return ("density", "flow_m")
-    return ("density", "flow_px") if method in CAMERA_LEVEL else ("density",)
+    return ("density", "flow_px") if method in (*CAMERA_LEVEL, *PLANE_LEVEL) else ("density",)
 
 
 def fusion_onnx(
@@ -210,14 +243,15 @@ def fusion_onnx(
         sides: dict[str, dict[int, object]] = {} if concat else {name: {0: views} for name in inputs}
         return _export(graph.eval(), dict(inputs), outputs, sides), outputs
     if fusion_kind(model, method) == "concat":
-        complete = ConcatEpipolarGraph if method == "cls-epi" else ConcatGraph
+        complete = {"cls-epi": ConcatEpipolarGraph, "cls-plane": ConcatPlaneGraph}.get(method, ConcatGraph)
         return _export(complete(model, method).eval(), dict(inputs), outputs, {}), outputs
     if method == "reference-only":
         graph = ReferenceGraph(model)
     elif method in TWO_FRAMES:
         graph = TwoFrameGraph(model, method)
     else:
-        graph = (MaskedEpipolarGraph if method == "cls-epi" else MaskedGraph)(model, method)
+        masked = {"cls-epi": MaskedEpipolarGraph, "cls-plane": MaskedPlaneGraph}.get(method, MaskedGraph)
+        graph = masked(model, method)
     return _export(graph.eval(), dict(inputs), outputs, {name: {0: views} for name in inputs}), outputs
 
 

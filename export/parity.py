@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from viewsync.errors import BundleError, InternalError
 from viewsync.nets.model import CountingModel
 from viewsync.training.evaluate import BundleRunner
-from viewsync.training.objective import before_of, distances, fundamentals, pictures, tensors
+from viewsync.training.objective import (
+    before_of,
+    distances,
+    fundamentals,
+    pictures,
+    plane_maps,
+    tensors,
+)
 from viewsync.training.snapshots import Snapshot, SnapshotSet, scene_grids
 from viewsync.wire import FeatureMessage, Tensor, decode, encode
 
@@ -61,6 +68,7 @@ def measure(
                 fundamentals(model, [shot], scene),
                 distances(model, [shot], scene),
                 before=before_of(model, [shot]),
+                planes=plane_maps(model, [shot], scene),
             )
         for graph in runner.graphs:
             ours, theirs = exported[graph]["density"], answer.density[graph][0].numpy()

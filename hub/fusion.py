@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from calib.epipolar import fundamental_matrix
 from calib.ground import person_plane, place_distances, view_from_ground
+from calib.planes import plane_maps
 from hub.buffer import Snapshot
 from hub.zones import zone_weights
 from viewsync.bundle import Bundle
@@ -319,6 +320,13 @@ def _distance(bundle: Bundle, slots: tuple[str, ...]) -> Floats:
     return np.stack([place_distances(camera, heights[person_plane(heights)]) for camera in cameras])
 
 
+def _planes(bundle: Bundle, slots: tuple[str, ...]) -> Floats:
+    """(V, Z, 4, 3): over the plane at each height, from a view's feature pixels to the reference's."""
+    spec = bundle.manifest.features
+    cameras = [bundle.pinhole(view).resized(spec.width, spec.height) for view in slots]
+    return np.stack([plane_maps(camera, cameras[0], bundle.scene.heights_m) for camera in cameras])
+
+
 def takes_before(spec: FusionSpec) -> bool:
     """Whether a graph looks at the frame before of each view, too."""
     return "features_before" in spec.inputs
@@ -333,4 +341,5 @@ _GEOMETRY: dict[str, Callable[[Bundle, tuple[str, ...]], Floats]] = {
     "view_from_ground": _view_from_ground,
     "fundamental": _fundamental,
     "distance_m": _distance,
+    "planes": _planes,
 }

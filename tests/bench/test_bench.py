@@ -23,7 +23,7 @@ PROMISED = {
     "wire.bytes": None,
     "torch.encoder": None,
     "torch.fusion": None,
-    **{f"method.{name}": None for name in ("column", "sls", "cls-cat", "cls-cor", "cls-epi")},
+    **{f"method.{name}": None for name in ("column", "sls", "cls-plane", "cls-cat", "cls-cor", "cls-epi")},
     **{f"train.{m}": None for m in ("none", "reference-only", "column", "sls")},
     **{f"train.{m}": None for m in ("cls-cat", "cls-cor", "cls-epi")},
     "sim.frames_per_s": "≥ 40",
@@ -78,6 +78,8 @@ def test_the_json_has_every_row(tiny_bundle: Path) -> None:
         assert rows["method.cls-cor"]["facts"]["gflop"] == pytest.approx(by_hand, rel=0.05)
         found_parameters = rows["method.cls-cor"]["facts"]["parameters"]
         assert found_parameters == pytest.approx(sum(weights) + 2 * sum(widths), rel=0.01)
+        operations = {name: rows[f"method.{name}"]["facts"]["gflop"] for name in ("cls-plane", "cls-epi")}
+        assert operations["cls-plane"] <= operations["cls-epi"] / 20
     assert found["machine"].keys() >= {"processor", "cores", "load", "load_after", "bundle"}
 
 

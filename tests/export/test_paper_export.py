@@ -19,12 +19,13 @@ from hub.config import HubConfig, rules_of
 from hub.fusion import Fusion
 from viewsync.bundle import Bundle
 from viewsync.errors import BundleError, UserError
+from viewsync.nets.cls_plane import PlaneFlow
 from viewsync.nets.config import ALL_METHODS, BOUNDS, TWO_FRAMES
 from viewsync.nets.flow import FlowNet
 from viewsync.nets.model import UNKNOWN_OFFSET_S, CountingModel, ModelConfig
 from viewsync.ort import open_session
 from viewsync.training.evaluate import BundleRunner, evaluate
-from viewsync.training.objective import fundamentals, pictures, tensors
+from viewsync.training.objective import fundamentals, pictures, plane_maps, tensors
 from viewsync.training.snapshots import Sampling, SnapshotSet, scene_grids
 from viewsync.wire import FeatureMessage, OffsetEstimate, Tensor
 
@@ -50,6 +51,8 @@ def made(scene: Scene, methods: tuple[str, ...], **more: object) -> CountingMode
         for module in model.modules():
             if isinstance(module, FlowNet):  # as if it had learned something
                 nn.init.normal_(module[-1].weight, std=0.3)  # type: ignore[arg-type]
+            if isinstance(module, PlaneFlow):
+                nn.init.normal_(module.add.weight, std=0.5)
     return model
 
 
@@ -88,7 +91,13 @@ def test_flow_comes_with_the_density(bundle: Bundle, model: CountingModel, shots
     with torch.inference_mode():
         features = model.encode(images)
         answer = model.fuse(
-            features, grids, present, offset, model.config.methods, fundamentals(model, [shot], scene)
+            features,
+            grids,
+            present,
+            offset,
+            model.config.methods,
+            fundamentals(model, [shot], scene),
+            planes=plane_maps(model, [shot], scene),
         )
     sent = np.rint(features[0].numpy() * 15).astype(np.uint8)
     outputs = runner.fuse(sent, shot)
@@ -113,6 +122,8 @@ def test_the_manifest_says_what_the_graphs_need(bundle: Bundle) -> None:
     assert kinds.pop("reference-only") == "masked" and set(kinds.values()) == {"concat"}
     assert list(manifest.fusion["cls-epi"].inputs) == ["features", "view_from_ground", "fundamental"]
     assert list(manifest.fusion["cls-cor"].inputs) == ["features", "view_from_ground"]
+    geometry = ["view_from_ground", "fundamental", "planes"]
+    assert list(manifest.fusion["cls-plane"].inputs) == ["features", "offset_s", *geometry]
     assert manifest.fusion["cls-epi"].inputs["features"].shape == (3, 16, 18, 24)
     assert manifest.fusion["cls-epi"].outputs["flow_px"].shape == (3, 9, 12, 2)
 
@@ -150,18 +161,22 @@ def test_a_hub_runs_cls_epi_behind_its_reference_and_refuses_anything_else(
     runner = BundleRunner(bundle, threads=1)
     sent = {names[int(v)]: runner.encode(image) for v, image in zip(shot.view, shot.images, strict=True)}
     offsets = {names[int(v)]: float(o) for v, o in zip(shot.view, shot.offset_s, strict=True)}
-    hub = Fusion(bundle, ("cls-epi", "cls-cor", "reference-only"))
+    hub = Fusion(bundle, ("cls-epi", "cls-cor", "cls-plane", "reference-only"))
     hub.warm_up()
     outputs = hub.predict(snapshot_of(bundle, sent, offsets), VIEWS)
     expected = runner.fuse(np.stack([sent[view] for view in VIEWS]), shot)
     np.testing.assert_allclose(outputs.density, expected["cls-epi"]["density"], **CLOSE)
-    assert outputs.slots == VIEWS and set(outputs.counts) == {"cls-epi", "cls-cor", "reference-only"}
+    assert outputs.slots == VIEWS
+    assert set(outputs.counts) == {"cls-epi", "cls-cor", "cls-plane", "reference-only"}
+    # What the hub computes from the scene is what the graph was measured with.
+    assert outputs.counts["cls-plane"] == pytest.approx(expected["cls-plane"]["density"].sum(), rel=1e-3)
     with torch.inference_mode():
         lines = fundamentals(model, [shot], bundle.scene)
         answer = model(
             pictures([shot.images]),
             *tensors([shot], torch.from_numpy(scene_grids(bundle.scene, 96, 72))),
             lines,
+            planes=plane_maps(model, [shot], bundle.scene),
         )
     # From frames to the hub's density against torch; features of two roundings may differ by a level.
     np.testing.assert_allclose(outputs.density, answer.density["cls-epi"][0].numpy(), rtol=0, atol=1e-3)
@@ -186,8 +201,11 @@ def test_what_a_concat_graph_is_not_for_is_refused_when_measuring(
         runner.fuse(features, shot)
 
 
-def test_a_shared_network_in_masked_fusion_takes_any_number_of_views(scene: Scene, tmp_path: Path) -> None:
-    model = made(scene, ("cls-epi",))
+@pytest.mark.parametrize("method", ["cls-epi", "cls-plane"])
+def test_a_shared_network_in_masked_fusion_takes_any_number_of_views(
+    scene: Scene, tmp_path: Path, method: str
+) -> None:
+    model = made(scene, (method,))
     bundle = bundle_parts(model, scene, "shared", kappa_s=2.0).write(tmp_path / "bundle", {}, {})
     assert bundle.manifest.references == tuple(scene.cameras)
     for views in (2, 3, 5):
@@ -198,20 +216,21 @@ def test_a_shared_network_in_masked_fusion_takes_any_number_of_views(scene: Scen
             "offset_s": np.where(np.arange(views) == 1, UNKNOWN_OFFSET_S, rng.uniform(-2, 2, views)),
             "view_from_ground": rng.uniform(-1.2, 1.2, (views, 6, 12, 16, 2)),
             "fundamental": rng.normal(size=(views, 3, 3)) * [0.02, 0.02, 0.4],
+            "planes": np.eye(4, 3) + rng.uniform(0, 0.05, (views, 6, 4, 3)),
         }
         given["present"][-1] = 0.0
-        given["fundamental"][-1] = np.nan
+        given["fundamental"][-1] = given["planes"][-1] = np.nan
         inputs = {key: value.astype(np.float32) for key, value in given.items()}
         names = ("features", "view_from_ground", "present", "offset_s")
         with torch.inference_mode():
             tensors_ = [torch.from_numpy(inputs[name])[None] for name in names]
-            lines = torch.from_numpy(inputs["fundamental"])[None]
-            answer = model.fuse(*tensors_, ("cls-epi",), lines)
-        spec = bundle.manifest.fusion["cls-epi"]
-        session = open_session(bundle.fusion_bytes("cls-epi"), "cpu", 1)
+            geometry = [torch.from_numpy(inputs[name])[None] for name in ("fundamental", "planes")]
+            answer = model.fuse(*tensors_, (method,), geometry[0], planes=geometry[1])
+        spec = bundle.manifest.fusion[method]
+        session = open_session(bundle.fusion_bytes(method), "cpu", 1)
         density = session.run(["density"], {name: inputs[name] for name in spec.inputs})[0]
         assert density.std() > 5e-4
-        np.testing.assert_allclose(density, answer.density["cls-epi"][0].numpy(), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(density, answer.density[method][0].numpy(), rtol=1e-3, atol=1e-4)
 
 
 def test_a_scene_of_other_views_or_pictures_is_refused(model: CountingModel, scene: Scene) -> None:

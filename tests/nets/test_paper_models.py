@@ -6,12 +6,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from viewsync.nets.config import ALL_METHODS, BOUNDS, CAMERA_LEVEL, METHODS, SCENE_LEVEL, TWO_FRAMES
+from viewsync.nets.cls_plane import PlaneFlow
+from viewsync.nets.config import (
+    ALL_METHODS,
+    BOUNDS,
+    CAMERA_LEVEL,
+    METHODS,
+    PLANE_LEVEL,
+    SCENE_LEVEL,
+    TWO_FRAMES,
+)
 from viewsync.nets.flow import FlowNet
 from viewsync.nets.model import CountingModel, ModelConfig
 
 PAPER = (*SCENE_LEVEL, *CAMERA_LEVEL)
 SHIPPED = tuple(m for m in ALL_METHODS if m not in (*BOUNDS, *TWO_FRAMES))
+MOVING = (*PAPER, *PLANE_LEVEL)
 VIEWS, CHANNELS, HEIGHTS = 4, 5, 3
 NAMES = ("north", "south", "west", "east")
 # Densities are about 0.02 people per cell here; sums in another order differ in the last bits of float32.
@@ -37,7 +47,9 @@ def made(fusion: str, **more: object) -> CountingModel:
             head.decoder.out.weight.mul_(6.0)  # type: ignore[union-attr,operator]
         for module in model.modules():
             if isinstance(module, FlowNet):  # as if it had learned something
-                nn.init.normal_(module[-1].weight, std=0.02)  # type: ignore[arg-type]
+                nn.init.normal_(module[-1].weight, std=0.03)  # type: ignore[arg-type]
+            if isinstance(module, PlaneFlow):
+                nn.init.normal_(module.add.weight, std=0.5)
     return model
 
 
@@ -60,13 +72,17 @@ def inputs() -> dict[str, Tensor]:
         "present": torch.ones(1, VIEWS),
         "offset_s": torch.tensor([[0.0, 1.4, -2.1, 0.3]]),
         "fundamental": torch.randn(1, VIEWS, 3, 3, generator=g),
+        # Somewhere in the other picture, and about one place for a metre.
+        "planes": torch.eye(4, 3) + torch.rand(1, VIEWS, HEIGHTS, 4, 3, generator=g) * 0.2,
     }
 
 
 def answer(model: CountingModel, method: str, inputs: dict[str, Tensor]) -> Tensor:
     with torch.no_grad():
         given = (inputs[k] for k in ("features", "grids", "present", "offset_s"))
-        return model.fuse(*given, (method,), inputs["fundamental"]).density[method][0]
+        return model.fuse(*given, (method,), inputs["fundamental"], planes=inputs["planes"]).density[method][
+            0
+        ]
 
 
 def changed(inputs: dict[str, Tensor], slot: int, **parts: Tensor | float) -> dict[str, Tensor]:
@@ -76,7 +92,7 @@ def changed(inputs: dict[str, Tensor], slot: int, **parts: Tensor | float) -> di
     return out
 
 
-@pytest.mark.parametrize("method", PAPER)
+@pytest.mark.parametrize("method", MOVING)
 def test_masked_fusion_keeps_its_laws(masked: CountingModel, inputs: dict[str, Tensor], method: str) -> None:
     base = answer(masked, method, inputs)
     order = [0, 3, 1, 2]
@@ -86,12 +102,12 @@ def test_masked_fusion_keeps_its_laws(masked: CountingModel, inputs: dict[str, T
     kept = {key: value[:, [0, 1, 3]] for key, value in inputs.items()}
     assert torch.allclose(answer(masked, method, absent), answer(masked, method, kept), atol=SAME)
     for rubbish in (float("nan"), float("inf"), -1e30):
-        parts = dict.fromkeys(("features", "grids", "offset_s", "fundamental"), rubbish)
+        parts = dict.fromkeys(("features", "grids", "offset_s", "fundamental", "planes"), rubbish)
         spoiled = answer(masked, method, changed(absent, 2, **parts))
         assert torch.allclose(answer(masked, method, absent), spoiled, atol=SAME)
 
 
-@pytest.mark.parametrize("method", PAPER)
+@pytest.mark.parametrize("method", MOVING)
 def test_every_view_moves_the_answer(masked: CountingModel, inputs: dict[str, Tensor], method: str) -> None:
     base = answer(masked, method, inputs)
     for slot in range(VIEWS):
@@ -100,7 +116,7 @@ def test_every_view_moves_the_answer(masked: CountingModel, inputs: dict[str, Te
     # The flow matters: without it the answer is another one.
     still = {name: value.clone() for name, value in masked.state_dict().items()}
     for name in still:
-        if name.startswith((f"before.{method}.", f"after.{method}.")):
+        if name.startswith((f"before.{method}.", f"after.{method}.", f"over_planes.{method}.")):
             still[name].zero_()
     unmoved = made("masked")
     unmoved.load_state_dict(still)

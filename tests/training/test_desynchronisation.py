@@ -138,7 +138,7 @@ def test_a_configuration_says_which_frames_belong_together() -> None:
     ("parts", "message"),
     [
         ({"flow_nets": "pair"}, "needs fixed views; set fusion to concat"),
-        ({"flow_loss": "warp"}, "is for sls, cls-cat, cls-cor, cls-epi; methods has none of them"),
+        ({"flow_loss": "warp"}, "is for sls, cls-cat, cls-cor, cls-epi, cls-plane; methods has none of them"),
         ({"gamma": 2.0}, "gamma is the weight of a flow_loss"),
         ({"flow_strides": (2, 4)}, "powers of two, coarse to fine"),
         ({"flow_strides": ()}, "powers of two"),

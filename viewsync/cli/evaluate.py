@@ -9,7 +9,9 @@ import click
 from viewsync.cli.authors import layout_of, measure_authors
 from viewsync.cli.by_offset import checkpoints_by_offset, table_by_offset
 from viewsync.cli.crowds import crowd_range, make_missing
+from viewsync.cli.mohicans import measure_mohicans
 from viewsync.cli.progress import progress
+from viewsync.cli.reach import measure_reach
 from viewsync.cli.sequences import measure_sequences
 from viewsync.cli.stop import stopping
 from viewsync.cli.tables import fill_table
@@ -149,6 +151,17 @@ def _constant_offsets(
 )
 @click.option("--show", is_flag=True, help="With --table: train nothing, print what there is.")
 @click.option("--cost", is_flag=True, help="With --table: train nothing, say what it would cost here.")
+@click.option(
+    "--mohicans", is_flag=True, help="Instead, flow of checkpoints between real pictures of a crowd."
+)
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --mohicans: draw the flow of one pair here.",
+)
+@click.option(
+    "--reach", is_flag=True, help="Instead, how many people cls-plane of a checkpoint could find at all."
+)
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="To make crowds with.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="To answer with.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write it here.")
@@ -179,6 +192,9 @@ def command(
     by_offset: bool,
     show: bool,
     cost: bool,
+    mohicans: bool,
+    picture: Path | None,
+    reach: bool,
     workers: int,
     threads: int,
     json_path: Path | None,
@@ -206,6 +222,14 @@ def command(
             return
         effort = (seeds, steps, frames, threads, start_from, overrides)
         fill_table(number, cells, folder, runs, *effort, show, cost)
+        return
+    if mohicans or reach:
+        if not checkpoints or bundle is not None or (reach and len(checkpoints) > 1):
+            raise click.UsageError("--mohicans needs checkpoints, --reach one; neither takes a bundle")
+        if mohicans:
+            measure_mohicans(checkpoints, json_path, picture, threads)
+        else:
+            measure_reach(checkpoints[0], scene, data, crowds, frames, kappa_s)
         return
     if by_offset and (bundle is not None or not checkpoints or tau_s is not None):
         raise click.UsageError(

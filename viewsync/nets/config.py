@@ -15,11 +15,13 @@ METHODS = ("column", "none", "reference-only")
 # The paper's: CLS before projection, SLS after it.
 CAMERA_LEVEL = ("cls-cat", "cls-cor", "cls-epi")
 SCENE_LEVEL = ("sls",)
+# Ours before projection: one network for all pairs, whatever the size of the features.
+PLANE_LEVEL = ("cls-plane",)
 # What needs the truth: measured beside the others, never exported.
 BOUNDS = ("perfect-matching",)
 # Needs each view's frame before, too.
 TWO_FRAMES = ("column-2",)
-ALL_METHODS = (*METHODS, *TWO_FRAMES, *SCENE_LEVEL, *CAMERA_LEVEL, *BOUNDS)
+ALL_METHODS = (*METHODS, *TWO_FRAMES, *SCENE_LEVEL, *CAMERA_LEVEL, *PLANE_LEVEL, *BOUNDS)
 # What `column` can have that the shipped one has not; each changes one thing.
 COLUMN_PARTS = ("end-to-end", "coarse-to-fine", "iterated", "shared", "everybody", "speed-limit")
 FUSIONS = ("masked", "concat")

@@ -7,7 +7,7 @@ ground.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from viewsync.nets.base import base_of
 from viewsync.nets.camera_level import CameraSynchroniser
+from viewsync.nets.cls_plane import PlaneSynchroniser, evidence_of
 from viewsync.nets.config import METHODS as METHODS
-from viewsync.nets.config import TWO_FRAMES
+from viewsync.nets.config import PLANE_LEVEL, TWO_FRAMES
 from viewsync.nets.config import UNKNOWN_FROM_S as UNKNOWN_FROM_S
 from viewsync.nets.config import UNKNOWN_OFFSET_S as UNKNOWN_OFFSET_S
 from viewsync.nets.config import ModelConfig as ModelConfig
@@ -119,6 +120,13 @@ class CountingModel(nn.Module):
         self.after = nn.ModuleDict(
             {m: SceneSynchroniser(base.width, config.networks) for m in config.methods if m == "sls"}
         )
+        self.over_planes = nn.ModuleDict(
+            {
+                m: PlaneSynchroniser(config.channels, config.heights, config.flow_strides[-1])
+                for m in config.methods
+                if m in PLANE_LEVEL
+            }
+        )
 
     def encode(self, images: Tensor, slots: Sequence[int] | None = None) -> Tensor:
         """Images (B, V, 3, H, W) in 0..1 to what crosses the wire, quantised (B, V, S, h, w).
@@ -143,14 +151,16 @@ class CountingModel(nn.Module):
         distance_m: Tensor | None = None,
         people: People | None = None,
         before: Before | None = None,
+        planes: Tensor | None = None,
     ) -> Answer:
         """Images (B, V, 3, H, W) in 0..1, grids (B, V, Z, Hg, Wg, 2), present (B, V) as 0 or 1, offsets
         (B, V) in seconds or UNKNOWN_OFFSET_S, for camera-level methods F (B, V, 3, 3) from the reference's
         features to view i's, and for a base that chooses scales the distance (B, V, h, w) of every place, to
         the answers of every method. people: the truth, for the bound `perfect-matching`; before: as `fuse`.
+        planes: for `cls-plane`, maps (B, V, Z, 4, 3) from view i's features to the reference's.
         """
         geometry = view_from_ground, present, offset_s, self.config.methods
-        return self.fuse(self.encode(images), *geometry, fundamental, distance_m, people, before)
+        return self.fuse(self.encode(images), *geometry, fundamental, distance_m, people, before, planes)
 
     def project(self, features: Tensor, view_from_ground: Tensor, present: Tensor) -> OnGround:
         """Features (B, V, C, h, w), grids (B, V, Z, Hg, Wg, 2) and present (B, V) to what they show on the
@@ -169,6 +179,7 @@ class CountingModel(nn.Module):
         distance_m: Tensor | None = None,
         people: People | None = None,
         before: Before | None = None,
+        planes: Tensor | None = None,
     ) -> Answer:
         """What every view sent (B, V, S, h, w) to the answers of `methods`; before: what they sent of their
         earlier frames, for `column-2` (None: no view has one).
@@ -218,14 +229,20 @@ class CountingModel(nn.Module):
                 if people is None:
                     raise ValueError("perfect-matching needs the truth: where people are, and who is seen")
                 moved = perfect_matching(people, ground, timing, coarse_m)
-            elif method in self.before:
+            elif method in self.before or method in self.over_planes:
                 lines = self._lines(method, fundamental, features, present)
-                shifted: Moved = self.before[method](features, lines, timing)
+                shifted: Moved
+                if method in self.before:
+                    shifted = self.before[method](features, lines, timing)
+                else:
+                    shifted = self.over_planes[method](features, lines, self._planes(planes, present), timing)
                 others = shifted.features[:, 1:], view_from_ground[:, 1:], there[:, 1:]
                 now = self.ground.project(*others)
                 moved = self.none(columns, torch.cat([ground[:, :1], now.features], dim=1), timing, coarse_m)
                 both = columns.inside[:, :, :2].amin(dim=2)
                 motion[method] = Motion(shifted, None, columns.sampled[:, 0], now.columns.sampled, both)
+                if shifted.candidates is not None:
+                    moved = replace(moved, evidence=evidence_of(shifted.candidates, view_from_ground[:, 1:]))
             elif method in self.after:
                 moved = after = self.after[method](columns, ground, timing, coarse_m)
                 motion[method] = Motion(None, after, ground[:, 0], after.warped, looks)
@@ -248,11 +265,18 @@ class CountingModel(nn.Module):
     def _lines(self, method: str, fundamental: Tensor | None, features: Tensor, present: Tensor) -> Tensor:
         """F of the views that are there, zero for the others; zero where the method does not look at it."""
         if fundamental is None:
-            if method == "cls-epi":
-                raise ValueError("cls-epi needs the fundamental matrices of the reference and every view")
+            if method == "cls-epi" or method in PLANE_LEVEL:
+                raise ValueError(f"{method} needs the fundamental matrices of the reference and every view")
             return features.new_zeros(*features.shape[:2], 3, 3)
         there = present.reshape(*present.shape, 1, 1) > 0
         return torch.where(there, fundamental, torch.zeros_like(fundamental))
+
+    def _planes(self, planes: Tensor | None, present: Tensor) -> Tensor:
+        """Plane maps of the views that are there, zero for the others."""
+        if planes is None:
+            raise ValueError("cls-plane needs the maps over every plane from each view to the reference")
+        there = present.reshape(*present.shape, 1, 1, 1) > 0
+        return torch.where(there, planes, torch.zeros_like(planes))
 
     def _synchronise(
         self, described: Described, ground: Tensor, timing: Timing, cell_m: float

@@ -63,15 +63,28 @@ class Synchronised:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidates:
+    """What a matching method chose among: the log-share of every candidate and, last, of "nobody",
+    `log_share` (B, V-1, K + 1, hj, wj), and how far off each lies, `shift_px` (B, V-1, K, hj, wj, 2) in
+    places of that grid.
+    """
+
+    log_share: Tensor
+    shift_px: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Moved:
     """All views' features (B, V, C, h, w) at the reference's instant, its own as they were, and the flows
     that moved them: `flow_px` (B, V-1, hj, wj, 2) on view i's grid of each of `strides`, coarse to fine, in
-    places (x, y) of that grid from a place to where view i's features for it are.
+    places (x, y) of that grid from a place to where view i's features for it are. `candidates`: of the finest
+    flow, where it was chosen among such.
     """
 
     features: Tensor
     flow_px: tuple[Tensor, ...]
     strides: tuple[int, ...]
+    candidates: Candidates | None = None
 
 
 class CameraLevel(Protocol):
@@ -80,6 +93,14 @@ class CameraLevel(Protocol):
     """
 
     def __call__(self, features: Tensor, fundamental: Tensor, timing: Timing) -> Moved: ...
+
+
+class PlaneLevel(Protocol):
+    """Before projection, too, with `planes` (B, V, Z, 4, 3) from view i's places over each height to the
+    reference's (`calib.planes.plane_maps`).
+    """
+
+    def __call__(self, features: Tensor, fundamental: Tensor, planes: Tensor, timing: Timing) -> Moved: ...
 
 
 class SceneLevel(Protocol):

@@ -18,6 +18,7 @@ from viewsync.nets.config import (
     CAMERA_LEVEL,
     COLUMN_PARTS,
     METHODS,
+    PLANE_LEVEL,
     SCENE_LEVEL,
     TWO_FRAMES,
     ModelConfig,
@@ -169,10 +170,10 @@ class TrainConfig(Section):
             )
         if self.encoders == "view" and self.encoder == "frozen":
             raise ValueError("a frozen encoder is one for all views; set encoders to shared")
-        if self.flow_loss != "none" and not any(m in (*CAMERA_LEVEL, *SCENE_LEVEL) for m in self.methods):
+        moving = (*SCENE_LEVEL, *CAMERA_LEVEL, *PLANE_LEVEL)
+        if self.flow_loss != "none" and not any(m in moving for m in self.methods):
             raise ValueError(
-                f"flow_loss {self.flow_loss} is for {', '.join((*SCENE_LEVEL, *CAMERA_LEVEL))}; "
-                "methods has none of them"
+                f"flow_loss {self.flow_loss} is for {', '.join(moving)}; methods has none of them"
             )
         if self.gamma is not None and self.flow_loss == "none":
             raise ValueError("gamma is the weight of a flow_loss; set flow_loss to warp or similarity")

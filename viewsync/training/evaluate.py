@@ -28,6 +28,7 @@ from viewsync.training.snapshots import (
     density_map,
     scene_fundamentals,
     scene_grids,
+    scene_planes,
 )
 from viewsync.training.source import Shots, open_shots
 from viewsync.training.truth import scene_distances
@@ -108,6 +109,7 @@ class BundleRunner:
         spec = manifest.features
         self._fundamental = scene_fundamentals(bundle.scene, spec.width, spec.height)
         self._distance = scene_distances(bundle.scene, spec.width, spec.height)
+        self._planes = scene_planes(bundle.scene, spec.width, spec.height)
         only = manifest.references[0]
         self._slots = (only, *(view for view in manifest.views if view != only))
 
@@ -154,6 +156,7 @@ class BundleRunner:
             "view_from_ground": self._grids[shot.view],
             "fundamental": self._fundamental[shot.view[0]][shot.view],
             "distance_m": self._distance[shot.view],
+            "planes": self._planes[shot.view[0]][shot.view],
         }
         if earlier is None or shot.earlier is None:
             nothing = np.zeros_like(shot.present)

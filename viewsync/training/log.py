@@ -11,6 +11,7 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 
 from viewsync.errors import UserError
+from viewsync.nets.config import PLANE_LEVEL
 
 _EVERY = 10
 
@@ -26,6 +27,7 @@ class TrainingLog:
         self._path = path
         kinds = ("density", "count", "flow") if flow else ("density", "count")
         self._losses = [f"{m}.{k}" for m in methods for k in kinds]
+        self._losses += [f"{m}.{k}" for m in methods if m in PLANE_LEVEL for k in ("partner", "matched")]
         self._losses += ["visible", "marks", "sparsity", "partner", "matched"]
         if "column-2" in methods:
             self._losses += ["walk", "walk.matched", "carried", "carried.matched"]

@@ -32,13 +32,14 @@ from viewsync.training.losses import (
     partner_rows,
     view_density,
 )
+from viewsync.training.plane_lessons import plane_loss
 from viewsync.training.rigs import padded
-from viewsync.training.snapshots import Maps, Snapshot, scene_fundamentals
+from viewsync.training.snapshots import Maps, Snapshot, scene_fundamentals, scene_planes
 from viewsync.training.truth import ground_truth, scene_distances, views_truth
 from viewsync.training.two_frames import carried_loss, walk_loss
 
 # Told with the losses, but no part of what is minimised.
-TOLD = ("matched", "walk.matched", "carried.matched")
+TOLD = ("matched", "walk.matched", "carried.matched", "cls-plane.matched")
 
 
 def _whole(number: Tensor) -> Tensor | float:
@@ -81,11 +82,9 @@ def batch_losses(
     features, together, before = encode_all(model, batch, second_stage)
     methods = model.config.methods if second_stage else ()
     lines = fundamentals(model, batch, scene)
-    truth = true_people(model, batch, scene)
+    truth, planes = true_people(model, batch, scene), plane_maps(model, batch, scene)
     places = distances(model, batch, scene)
-    answer = model.fuse(
-        features, geometry, present, offset, methods, lines, places, people=truth, before=before
-    )
+    answer = model.fuse(features, geometry, present, offset, methods, lines, places, truth, before, planes)
     losses: dict[str, Tensor] = {}
     for method, motion in answer.motion.items():
         if config.flow_loss == "warp":
@@ -136,6 +135,14 @@ def batch_losses(
             losses |= _weighed(("walk", "walk.matched"), own, right, walked, config, share)
             loss, matched = carried_loss(model, answer.two_frames, rows, present, true, known, coarse)
             losses |= _weighed(("carried", "carried.matched"), loss, matched, rows, config, share)
+    if "cls-plane" in answer.motion:
+        found = answer.motion["cls-plane"].moved
+        assert found is not None
+        every = list(scene.cameras.values())
+        cameras = {v: every[v].undistorted() for v in {int(v) for s in batch for v in s.view}}
+        taught = plane_loss(found, batch, cameras)
+        losses["cls-plane.partner"] = config.partner * taught.loss * share.weigh(taught.lessons)
+        losses["cls-plane.matched"] = taught.matched * share.weigh(taught.partners)
     return losses
 
 
@@ -250,16 +257,10 @@ def fundamentals(model: CountingModel, batch: Sequence[Snapshot], scene: Scene) 
     """F (B, V, 3, 3) between places of the features, from each snapshot's reference to its views, as
     `scene_fundamentals`; None for a model that does not look at it.
     """
-    if "cls-epi" not in model.config.methods:
+    if not {"cls-epi", "cls-plane"} & {*model.config.methods}:
         return None
-    rows, columns = model.config.grid
-    # Of these cameras only: random rigs together have hundreds.
-    kept = np.unique([int(v) for shot in batch for v in shot.view])
-    cameras = list(scene.cameras.items())
-    some = replace(scene, cameras=dict(cameras[v] for v in kept), occluders={})
-    every = scene_fundamentals(some, columns, rows)
-    slots = [np.searchsorted(kept, shot.view) for shot in batch]
-    return torch.from_numpy(np.stack([every[at[0]][at] for at in slots])).to(device_of(model))
+    every = scene_fundamentals(_of_these(batch, scene), *_feature_size(model, scene))
+    return _between(every, batch).to(device_of(model))
 
 
 def true_people(model: CountingModel, batch: Sequence[Snapshot], scene: Scene) -> People | None:
@@ -289,6 +290,39 @@ def distances(model: CountingModel, batch: Sequence[Snapshot], scene: Scene) -> 
     known = dict(zip(wanted, scene_distances(scene, columns, rows, wanted), strict=True))
     every = np.stack([[known[int(view)] for view in shot.view] for shot in batch])
     return torch.from_numpy(every).to(device_of(model))
+
+
+def plane_maps(model: CountingModel, batch: Sequence[Snapshot], scene: Scene) -> Tensor | None:
+    """Plane maps (B, V, Z, 4, 3) between places of the features, from each snapshot's views to its reference,
+    as `scene_planes`; None for a model that does not look at them.
+    """
+    if "cls-plane" not in model.config.methods:
+        return None
+    every = scene_planes(_of_these(batch, scene), *_feature_size(model, scene))
+    return _between(every, batch).to(device_of(model))
+
+
+def _of_these(batch: Sequence[Snapshot], scene: Scene) -> Scene:
+    """The scene with the cameras of these snapshots only: random rigs together have hundreds."""
+    cameras = list(scene.cameras.items())
+    kept = np.unique([int(v) for shot in batch for v in shot.view])
+    return replace(scene, cameras=dict(cameras[v] for v in kept), occluders={})
+
+
+def _between(every: NDArray[np.float32], batch: Sequence[Snapshot]) -> Tensor:
+    """(B, V, …) of each snapshot's reference and its views, from `every` (V, V, …) of `_of_these` cameras."""
+    kept = np.unique([int(v) for shot in batch for v in shot.view])
+    slots = [np.searchsorted(kept, shot.view) for shot in batch]
+    return torch.from_numpy(np.stack([every[at[0]][at] for at in slots]))
+
+
+def _feature_size(model: CountingModel, scene: Scene) -> tuple[int, int]:
+    """Columns and rows of the features of the scene's pictures."""
+    if min(model.config.grid) > 0:
+        rows, columns = model.config.grid
+        return columns, rows
+    camera = next(iter(scene.cameras.values()))
+    return -(-camera.width // STRIDE), -(-camera.height // STRIDE)
 
 
 def single_frames(shot: Snapshot) -> list[Snapshot]:

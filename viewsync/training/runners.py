@@ -20,7 +20,7 @@ from viewsync.nets.two_frames import Before
 from viewsync.sim.rigs import RIGS
 from viewsync.sim.scenes import load
 from viewsync.training.checkpoint import load_model, load_state
-from viewsync.training.objective import distances, fundamentals, true_people
+from viewsync.training.objective import distances, fundamentals, plane_maps, true_people
 from viewsync.training.snapshots import Snapshot, scene_grids
 
 Floats = NDArray[np.float32]
@@ -135,5 +135,6 @@ class TorchRunner:
                 distances(self._model, [shot], self.scene),
                 people=true_people(self._model, [shot], self.scene),
                 before=before,
+                planes=plane_maps(self._model, [shot], self.scene),
             )
         return {method: {"density": density[0].numpy()} for method, density in answer.density.items()}

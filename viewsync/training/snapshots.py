@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from calib.epipolar import fundamental_matrix
 from calib.ground import view_from_ground
+from calib.planes import plane_maps
 from calib.scene import Scene
 from viewsync.errors import UserError
 from viewsync.nets.model import UNKNOWN_OFFSET_S
@@ -318,3 +319,11 @@ def scene_fundamentals(scene: Scene, width: int, height: int) -> Floats:
     for r, i in itertools.permutations(range(len(cameras)), 2):
         out[r, i] = fundamental_matrix(cameras[r], cameras[i])
     return out
+
+
+def scene_planes(scene: Scene, width: int, height: int) -> Floats:
+    """Plane maps (V, V, Z, 4, 3) between pixels of `width` × `height`, in the scene's order: [r, i] leads
+    from view i over the scene's heights to the reference r (`calib.planes.plane_maps`).
+    """
+    cameras = [camera.undistorted().resized(width, height) for camera in scene.cameras.values()]
+    return np.stack([[plane_maps(i, r, scene.heights_m) for i in cameras] for r in cameras])

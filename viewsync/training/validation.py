@@ -15,6 +15,7 @@ from viewsync.training.objective import (
     distances,
     encode,
     fundamentals,
+    plane_maps,
     single_frames,
     tensors,
     true_people,
@@ -77,13 +78,12 @@ def validate(
                 shot = single_frames(shot)[0]
             methods = () if config.no_answers else config.methods
             geometry, present, offset = tensors([shot], grids)
-            lines = fundamentals(model, [shot], scene)
+            lines, planes = fundamentals(model, [shot], scene), plane_maps(model, [shot], scene)
             truth, before = true_people(model, [shot], scene), before_of(model, [shot])
             features = encode(model, [shot])
             places = distances(model, [shot], scene)
-            answer = model.fuse(
-                features, geometry, present, offset, methods, lines, places, people=truth, before=before
-            )
+            ground = geometry, present, offset
+            answer = model.fuse(features, *ground, methods, lines, places, truth, before, planes)
             if config.no_answers:
                 shown = answer.visible if shot.maps is None else view_density(answer.marks)
                 seen = views_truth(shot, scene.ground)

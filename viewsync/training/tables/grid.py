@@ -55,6 +55,7 @@ SYNCHRONISED = Row("synchronised", "bound", {**_NONE, "kappa_s": 0.0, "tau_s": N
 PERFECT = Row("perfect-matching", "bound", {"methods": ("perfect-matching",)})
 COLUMN = Row("column", "ours", {"methods": ("column",)})
 COLUMN_2 = Row("column-2", "ours, two frames", {"methods": ("column-2",)})
+PLANE = Row("cls-plane", "ours", {"methods": ("cls-plane",)})
 BASE_U = Row("BaseU", "ℓp", _NONE, ((6.18, 0.187), (6.22, 0.192), (10.22, 0.134), (9.35, 0.121)))
 BASE_S = Row(
     "BaseS",
@@ -130,6 +131,7 @@ TABLES: Mapping[Table, tuple[Row, ...]] = {
         ),
         COLUMN,
         COLUMN_2,
+        PLANE,
         REFERENCE_ONLY,
         SYNCHRONISED,
         PERFECT,
