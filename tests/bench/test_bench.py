@@ -25,7 +25,7 @@ PROMISED = {
     "torch.fusion": None,
     **{f"method.{name}": None for name in ("column", "sls", "cls-plane", "cls-cat", "cls-cor", "cls-epi")},
     **{f"train.{m}": None for m in ("none", "reference-only", "column", "sls")},
-    **{f"train.{m}": None for m in ("cls-cat", "cls-cor", "cls-epi")},
+    **{f"train.{m}": None for m in ("cls-plane", "cls-cat", "cls-cor", "cls-epi")},
     "sim.frames_per_s": "≥ 40",
     "link.own_delay": "≤ 1",
     "link.rate": "≥ 100",
