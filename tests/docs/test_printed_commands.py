@@ -87,7 +87,10 @@ RUN_BY = {
     "sim pets2009 sequences --out": "test_a_recording_is_what_came_over_rtsp_and_when",
     "sim dataset --scene --out --crowds": "test_the_command_makes_keeps_and_explains",
     "sim rigs --out --rigs --crowds": "test_the_command_makes_rigs_once_and_another_rig_never_joins",
-    "evaluate --tuning-data! --checkpoint --scene --data --tuning --crowds --frames --json --threads": (
+    "evaluate --tuning-data! --checkpoint --scene --data --tuning --crowds --frames --threads --markdown": (
+        "test_a_checkpoint_answers_for_a_scene_it_never_saw"
+    ),
+    "evaluate --checkpoint --crowds --tuning! --frames --threads --markdown": (
         "test_a_checkpoint_answers_for_a_scene_it_never_saw"
     ),
     "sim describe --scene --people --crowds --json": "test_the_command_prints_json",

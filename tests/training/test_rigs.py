@@ -210,8 +210,8 @@ def test_a_checkpoint_answers_for_a_scene_it_never_saw(
     assert (how["scene"], how["cell_m"], how["crowds"]) == ("small", 1.0, 2)
     assert how["kappa_s"] == 2.0
     asked = ["evaluate", "--checkpoint", best, "--data", folder, "--crowds", "2:4", "--tuning", "1:2"]
-    code, said = invoke(*asked, "--frames", "4", "--threads", "1", "--json", found)
-    assert code == 0, said
+    code, said = invoke(*asked, "--frames", "4", "--threads", "1", "--json", found, "--markdown")
+    assert code == 0 and "4 snapshots of 2 unseen rigs" in said, said
     how = json.loads(found.read_text())["protocol"]
     assert (how["scene"], how["crowds"], how["grouped"]) == ("rigs", 2, "rigs")
 

@@ -16,7 +16,7 @@ def crowd_range(ctx: click.Context, param: click.Parameter, value: str) -> range
     """A click callback: `A:B` as the seeds from A up to, not including, B."""
     first, colon, last = value.partition(":")
     if not (colon and first.isdigit() and last.isdigit() and int(first) < int(last)):
-        raise click.BadParameter(f"{value!r} is not like 0:300 (crowds 0 to 299)")
+        raise click.BadParameter(f"{value!r} is not like 0:300 (0 to 299)")
     return range(int(first), int(last))
 
 
