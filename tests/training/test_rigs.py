@@ -21,7 +21,7 @@ from viewsync.nets.model import CountingModel, ModelConfig
 from viewsync.sim.rigs import rig_folder
 from viewsync.training.checkpoint import load_state, save_checkpoint
 from viewsync.training.config import TrainConfig
-from viewsync.training.objective import batch_losses, encode, fundamentals, pictures, tensors
+from viewsync.training.objective import batch_losses, before_of, encode, fundamentals, pictures, tensors
 from viewsync.training.rigs import RigShots, only_present, padded, rigs_scene
 from viewsync.training.runners import TorchRunner
 from viewsync.training.snapshots import Sampling, Snapshot, scene_fundamentals, scene_grids
@@ -116,6 +116,26 @@ def test_a_mixed_batch_answers_as_each_snapshot_alone(
                 # Float32, summed in another order.
                 assert torch.allclose(together.density[method][row], alone.density[method][0], atol=1e-6)
         assert (together.density["column"] != together.density["none"]).any()
+
+
+def test_frames_before_stay_with_their_slots(scene: Scene, folder: Path, grids: torch.Tensor) -> None:
+    sampling = Sampling(kappa_s=2.0, before_s=(1.0,))
+    two = RigShots(scene, folder, tuple(VIEWS), sampling)
+    torch.manual_seed(0)
+    model = CountingModel(ModelConfig(methods=("column-2",), cell_m=1.0)).eval()
+    alone = [two.draw(1, 5, crowd=k, plain=True) for k in range(len(VIEWS))]
+    batch = padded(alone)
+    with torch.inference_mode():
+
+        def answer(some: list[Snapshot]) -> torch.Tensor:
+            before = before_of(model, some)
+            fused = model.fuse(encode(model, some), *tensors(some, grids), ("column-2",), before=before)
+            return fused.density["column-2"]
+
+        together = answer(batch)
+        for row, shot in enumerate(alone):
+            assert shot.earlier is not None and (shot.earlier.view == shot.view).all()
+            assert torch.allclose(together[row], answer([shot])[0], atol=1e-6)
 
 
 def test_what_fills_a_slot_up_teaches_nothing(

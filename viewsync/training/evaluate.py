@@ -217,7 +217,8 @@ def evaluate(
         tuner, tuned = runner, open_shots(scene, folder, tuning, sampling)
     else:
         tuner = elsewhere[0]
-        tuned = open_shots(tuner.scene, elsewhere[1], tuning, Sampling(kappa_s, unknown=sampling.unknown))
+        other = replace(sampling, tau_s=None, reference=None)
+        tuned = open_shots(tuner.scene, elsewhere[1], tuning, other)
     thresholds = tune(answer(tuner, _draws(tuned, few), few, progress), tuner.scene.ground)
     shots = open_shots(scene, folder, seeds, sampling)
     answers = answer(runner, _draws(shots, frames), frames, progress)

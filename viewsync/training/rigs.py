@@ -77,7 +77,7 @@ class RigShots:
         rng = np.random.default_rng([seed, index, 0x726967])
         rig = int(rng.integers(len(self._sets))) if crowd is None else crowd
         shot = self._sets[rig].draw(seed, index, plain=plain)
-        return only_present(replace(shot, view=shot.view + self._first[rig]))
+        return only_present(_of_rig(shot, self._first[rig]))
 
 
 def only_present(shot: Snapshot) -> Snapshot:
@@ -87,6 +87,11 @@ def only_present(shot: Snapshot) -> Snapshot:
     slots = np.flatnonzero(shot.present > 0)
     if len(slots) < 2:
         slots = np.arange(min(2, len(shot.view)))
+    return _these(shot, slots)
+
+
+def _these(shot: Snapshot, slots: NDArray[np.int64]) -> Snapshot:
+    """The snapshot with these slots only."""
     return replace(
         shot,
         images=shot.images[slots] if len(shot.images) else shot.images,
@@ -97,9 +102,14 @@ def only_present(shot: Snapshot) -> Snapshot:
         xy=shot.xy[slots],
         seen=shot.seen[slots],
         features=None if shot.features is None else shot.features[slots],
-        synchronous=None if shot.synchronous is None else shot.synchronous[slots],
-        synchronous_features=None if shot.synchronous_features is None else shot.synchronous_features[slots],
+        earlier=None if shot.earlier is None else _these(shot.earlier, slots),
     )
+
+
+def _of_rig(shot: Snapshot, first: int) -> Snapshot:
+    """The snapshot of a rig whose views are the scene's from row `first` on."""
+    earlier = None if shot.earlier is None else _of_rig(shot.earlier, first)
+    return replace(shot, view=shot.view + first, earlier=earlier)
 
 
 def padded(batch: Sequence[Snapshot]) -> list[Snapshot]:
@@ -123,6 +133,7 @@ def _with_slots(shot: Snapshot, most: int) -> Snapshot:
         offset_s=np.concatenate([shot.offset_s, zeros]),
         xy=np.concatenate([shot.xy, np.full((more, *shot.xy.shape[1:]), np.nan)]),
         seen=np.concatenate([shot.seen, np.zeros((more, shot.seen.shape[1]), bool)]),
+        earlier=None if shot.earlier is None else _with_slots(shot.earlier, most),
     )
 
 
