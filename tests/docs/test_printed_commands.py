@@ -98,7 +98,7 @@ RUN_BY = {
     "export --checkpoint --scene --out --replace --accuracy --data --crowds": (
         "test_from_checkpoint_to_a_measured_bundle_on_the_command_line"
     ),
-    "evaluate --bundle --checkpoint --frames --json": (
+    "evaluate --bundle --checkpoint --frames --offsets --json": (
         "test_from_checkpoint_to_a_measured_bundle_on_the_command_line"
     ),
     "sim dataset --scene --out --crowds --together!": "test_the_paper_s_models_as_printed",
