@@ -101,7 +101,7 @@ RUN_BY = {
     "evaluate --bundle --checkpoint --frames --offsets --json": (
         "test_from_checkpoint_to_a_measured_bundle_on_the_command_line"
     ),
-    "sim dataset --scene --out --crowds --together!": "test_the_paper_s_models_as_printed",
+    "sim dataset --scene --out --crowds --together! --frames": "test_the_paper_s_models_as_printed",
     "evaluate --bundle --checkpoint --data --tau --kappa": "test_the_paper_s_models_as_printed",
     "evaluate --checkpoint --before!": "test_it_is_measured_with_frames_as_far_back_as_asked",
     "evaluate --checkpoint --data --frame-rate! --same-instant": (
