@@ -10,6 +10,7 @@ from viewsync.cli.authors import layout_of, measure_authors
 from viewsync.cli.by_offset import checkpoints_by_offset, table_by_offset
 from viewsync.cli.crowds import crowd_range, make_missing
 from viewsync.cli.mohicans import measure_mohicans
+from viewsync.cli.picture import draw_snapshot
 from viewsync.cli.progress import progress
 from viewsync.cli.reach import measure_reach
 from viewsync.cli.sequences import measure_sequences
@@ -106,6 +107,11 @@ def _constant_offsets(
     help="With --frame-rate: agents sample together, so that offsets are at most half a camera frame.",
 )
 @click.option(
+    "--draw",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Measure nothing: draw the first of --crowds here, every method's density, residual and flow.",
+)
+@click.option(
     "--sequences",
     type=click.Path(path_type=Path, file_okay=False),
     help="Instead of crowds, the sequences of real people recorded here; each view is the reference in turn.",
@@ -181,6 +187,7 @@ def command(
     before_s: float | None,
     frame_rate: float | None,
     same_instant: bool,
+    draw: Path | None,
     sequences: Path | None,
     table: str | None,
     cells: tuple[str, ...],
@@ -259,7 +266,8 @@ def command(
     from viewsync.training.evaluate import BundleRunner, Evaluation, evaluate, tuning_frames
     from viewsync.training.memory import hold_memory
     from viewsync.training.runners import Runner, TorchRunner
-    from viewsync.training.source import place_of
+    from viewsync.training.snapshots import Sampling
+    from viewsync.training.source import open_shots, place_of
 
     stop = stopping()
     hold_memory()
@@ -307,7 +315,7 @@ def command(
         own = tuning_data / "scene.yaml"
         there = place_of(str(own) if own.exists() else RIGS, tuning_data, tuning)
         tuners = {_short(folder): TorchRunner(folder, threads, there) for folder in checkpoints}
-    elif scene != RIGS and not by_offset:
+    elif scene != RIGS and not by_offset and draw is None:
         make_missing(scene, data, tuning, workers)
     if scene != RIGS:
         make_missing(scene, data, crowds, workers)
@@ -315,6 +323,23 @@ def command(
     if before_s is not None and not learned:
         raise UserError("--before is for column-2, and nothing measured here looks at a frame before")
     before_s = before_s or (1.0 / frame_rate if frame_rate and learned else next(iter(learned), None))
+    if draw is not None:
+        draw_snapshot(
+            {"": first, **{_short(f): r for f, r in others}},
+            open_shots(
+                first.scene,
+                data,
+                crowds,
+                Sampling(
+                    kappa_s,
+                    tau_s=None if tau_s is None else tuple(tau_s.get(v, 0.0) for v in place.cameras),
+                    reference=None if reference is None else list(place.cameras).index(reference),
+                    before_s=() if before_s is None else (before_s,),
+                ),
+            ),
+            draw,
+        )
+        return
     if by_offset:
         path = json_path or Path("runs/by-offset.json")
         named = [(_short(f), r) for f, r in alone]

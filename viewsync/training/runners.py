@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from calib.scene import Scene
 from viewsync.errors import UserError
-from viewsync.nets.config import ModelConfig
+from viewsync.nets.config import TWO_FRAMES, ModelConfig
 from viewsync.nets.fit import misfit
 from viewsync.nets.two_frames import Before
 from viewsync.sim.rigs import RIGS
@@ -115,7 +115,9 @@ class TorchRunner:
     def fuse(
         self, features: NDArray[Any], shot: Snapshot, earlier: NDArray[Any] | None = None
     ) -> dict[str, dict[str, Floats]]:
-        """Features (V, C, h, w) of a snapshot, and of its frames before, to the density of every method."""
+        """Features (V, C, h, w) of a snapshot, and of its frames before, to the density of every method, and
+        the flow and match of one that matches columns.
+        """
         if self._slots:
             refuse_other_slots(self._slots, shot, tuple(self.scene.cameras), self._name)
         before = None
@@ -137,4 +139,16 @@ class TorchRunner:
                 before=before,
                 planes=plane_maps(self._model, [shot], self.scene),
             )
-        return {method: {"density": density[0].numpy()} for method, density in answer.density.items()}
+        out = {method: {"density": density[0].numpy()} for method, density in answer.density.items()}
+        found = answer.synchronised
+        moving = [method for method in out if method in ("column", *TWO_FRAMES)]
+        if found is not None and len(moving) == 1:
+            match = found.evidence[0, :, 0].numpy()
+            out[moving[0]] |= {"flow_m": _of_reference(found.flow_m[0].numpy(), 0.0)}
+            out[moving[0]] |= {"match": _of_reference(match, 1.0)}
+        return out
+
+
+def _of_reference(others: Floats, value: float) -> Floats:
+    """What is known of the other views (V − 1, …) after the reference's `value`, as graphs have it."""
+    return np.concatenate([np.full_like(others[:1], value), others])
