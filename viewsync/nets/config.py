@@ -169,10 +169,7 @@ def refused_over_mvms(methods: tuple[str, ...]) -> str:
     unfit = [m for m in methods if m not in OVER_MVMS]
     if not unfit:
         return ""
-    return (
-        f"{', '.join(unfit)} is not for base mvms, which has one plane and no columns; "
-        f"choose from {', '.join(OVER_MVMS)}"
-    )
+    return f"{', '.join(unfit)} is not for base mvms; choose from {', '.join(OVER_MVMS)}"
 
 
 _ALWAYS = frozenset({"methods", "channels", "levels", "heights", "width", "cell_m"})
