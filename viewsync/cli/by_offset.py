@@ -58,7 +58,8 @@ def table_by_offset(
             if not show:
                 runner = TorchRunner(runs / one.folder / f"seed-{seed}" / "best", threads)
                 told = 1.0 if runner.config.get("offsets") == "unknown" else 0.0
-                sampling = Sampling(real.kappa_s, together_s=0.01, unknown=told)
+                back = () if runner.before_s is None else (runner.before_s,)
+                sampling = Sampling(real.kappa_s, together_s=0.01, unknown=told, before_s=back)
                 scene = load(str(folder / "scene.yaml")).scene
                 shots = SnapshotSet(scene, folder, list(real.pieces("test")), sampling)
                 rows = range(len(real.views)) if real.hard else (0,)
@@ -100,7 +101,9 @@ def checkpoints_by_offset(
         "offsets": "known" if told else "unknown",
     }
     measured = curves.Measured.load(path, protocol)
-    shots = SnapshotSet(scene, data, crowds, Sampling(kappa_s, unknown=0.0 if told else 1.0))
+    back = tuple(r.before_s for _, r in runners if r.before_s is not None)[:1]
+    sampling = Sampling(kappa_s, unknown=0.0 if told else 1.0, before_s=back)
+    shots = SnapshotSet(scene, data, crowds, sampling)
     rows = range(len(views)) if reference is None else (views.index(reference),)
     stop = stopping()
     methods: dict[str, list[str] | str] = {}
