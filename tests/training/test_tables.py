@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 from viewsync.cli import main
 from viewsync.sim import real_sets
+from viewsync.sim.dataset import load_truth
 from viewsync.training.metrics import Scores
-from viewsync.training.tables.cell import Result, flattened
+from viewsync.training.tables.cell import Result, flattened, known
 from viewsync.training.tables.closure import closure, gap, prize
 from viewsync.training.tables.grid import TABLES, Cell, cells
 from viewsync.training.tables.page import markdown, picture
@@ -180,6 +181,18 @@ def test_a_table_is_filled_cell_by_cell_and_goes_on(
         next((tmp_path / "runs").rglob("table-3-column-ours/seed-0/last/state.json")).read_text()
     )
     assert trained["config"]["batch"] == 2 and trained["config"]["sparsity"] == 0
+    code, said = run("3", "pets2009-sim random column", "--set", "batch=2", "--set", "sparsity=0.5")
+    assert code == 2 and "sparsity 0.0, now it is 0.5; use another folder of --runs" in said
+    code, said = run("3", "pets2009-sim random column", "--set", "devices=2")
+    assert code == 2 and "cells are filled by one process" in said
+    code, said = run("2", "pets2009-sim random BaseSU", "--set", "start_from=runs/x")
+    assert code == 2 and "BaseSU (ℓp) says this itself" in said
+    (column,) = cells(3, ["pets2009-sim random column"])
+    found_there = known(column, tmp_path / "runs", 0)
+    assert found_there is not None and found_there.trained_with == "3 steps of batch 2, sparsity 0.0"
+    written = json.loads(next((tmp_path / "runs").rglob("table-3-column-ours/seed-0/cell.json")).read_text())
+    taught = [load_truth(data / f"{piece:06d}.npz") for piece in real.pieces("train")]
+    assert written["passes"] == round(3 * 2 / sum(truth.times_s.shape[1] for truth in taught), 2)
     code, said = run("3", "citystreet-sim random BaseU")
     assert code == 2 and "viewsync data make citystreet-sim" in said
     code, said = run("3", "pets2009-sim BaseU,citystreet-sim random column", "--cost")

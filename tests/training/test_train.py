@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,29 @@ def test_a_frozen_encoder_stays_as_it_was_and_looks_at_every_frame_once(
 def test_only_a_run_that_starts_from_something_can_freeze_it(tiny_run: TrainConfig) -> None:
     with pytest.raises(ValueError, match="a frozen encoder is one that start_from has"):
         TrainConfig(**{**tiny_run.model_dump(), "encoder": "frozen"})
+
+
+def test_an_encoder_that_is_not_there_is_not_frozen(
+    tiny_run: TrainConfig, uninterrupted: tuple[Path, list[Progress]], tmp_path: Path
+) -> None:
+    changes = {"encoder": "frozen", "start_from": uninterrupted[0] / "best", "first_stage": 0.0}
+    other = tiny_run.model_copy(update={**changes, "base": "mvms", "methods": ("none",)})
+    with pytest.raises(UserError, match="has no encoder of this shape"):
+        run(other, tmp_path)
+    assert not (tmp_path / "last").exists()
+
+
+def test_what_an_older_run_does_not_tell_was_as_it_is_by_default(
+    tiny_run: TrainConfig, uninterrupted: tuple[Path, list[Progress]], tmp_path: Path
+) -> None:
+    shutil.copytree(uninterrupted[0], tmp_path / "old")
+    path = tmp_path / "old/last/state.json"
+    state = json.loads(path.read_text())
+    del state["config"]["offsets"]
+    path.write_text(json.dumps(state))
+    assert run(tiny_run, tmp_path / "old") == []
+    with pytest.raises(UserError, match="offsets sometimes, now it is known"):
+        run(tiny_run.model_copy(update={"offsets": "known"}), tmp_path / "old")
 
 
 def test_another_configuration_does_not_go_on_with_a_checkpoint(

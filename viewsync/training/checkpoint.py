@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from viewsync.errors import UserError
 from viewsync.nets.model import CountingModel, ModelConfig
+from viewsync.training.config import TrainConfig
 
 # Settings that may differ when a run goes on: where its data lie now, and what computes it.
 _FREE = ("data", "threads", "accelerator", "devices", "nodes")
@@ -98,14 +99,18 @@ def load_into(folder: Path, model: CountingModel, optimiser: torch.optim.Optimiz
     return state
 
 
-def check_same_run(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuse, with a UserError that names a setting, to go on with a checkpoint of another configuration."""
+def check_same_run(folder: Path, config: TrainConfig, elsewhere: str = "another --out folder") -> None:
+    """Refuse, with a UserError that names a setting, to go on with a checkpoint of another configuration.
+    What a checkpoint does not tell, since the setting came later, was as it is by default.
+    """
     before = load_state(folder).get("config", {})
-    for key, value in config.items():
-        if key not in _FREE and key in before and before[key] != value:
+    usual = TrainConfig.model_validate({"data": config.data}).model_dump(mode="json")
+    for key, value in config.model_dump(mode="json").items():
+        was = before.get(key, usual[key])
+        if key not in _FREE and was != value:
             raise UserError(
-                f"{folder} was trained with {key} {before[key]}, now it is {value}; "
-                "use another --out folder, or the same settings to go on"
+                f"{folder} was trained with {key} {was}, now it is {value}; "
+                f"use {elsewhere}, or the same settings to go on"
             )
 
 

@@ -86,13 +86,13 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
     mine = processes.share(config.batch)
     share = Share(mine.start, processes.weigh)
     if has_checkpoint(out / "last"):
-        check_same_run(out / "last", config.model_dump(mode="json"))
+        check_same_run(out / "last", config)
         state = load_into(out / "last", model, optimiser)
         start, best = int(state["step"]), math.inf if state["best"] is None else float(state["best"])
     else:
         check_fresh(out)
         if config.start_from is not None:
-            _start_from(model, config.start_from)
+            _start_from(model, config.start_from, config.encoder == "frozen")
     if not processes.all_alike(start):
         raise UserError(
             f"{out}: the processes find different checkpoints there; choose a folder that all machines share"
@@ -177,10 +177,19 @@ def _rate(config: TrainConfig, step: int) -> float:
     return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
 
 
-def _start_from(model: CountingModel, folder: Path) -> None:
-    """Every weight that `folder` has in the same shape; the rest keep their random start."""
+def _start_from(model: CountingModel, folder: Path, frozen: bool) -> None:
+    """Every weight that `folder` has in the same shape; the rest keep their random start. Raises UserError
+    where that would be the encoder's, and it is to stay as it is.
+    """
     known, own = load_model(folder).state_dict(), model.state_dict()
-    model.load_state_dict({**own, **{k: v for k, v in known.items() if k in own and own[k].shape == v.shape}})
+    fitting = {k: v for k, v in known.items() if k in own and own[k].shape == v.shape}
+    lacks = [name for name in own if name.startswith("encoder.") and name not in fitting]
+    if frozen and lacks:
+        raise UserError(
+            f"{folder} has no encoder of this shape ({lacks[0]} is missing or of another size), so there is "
+            "none to freeze; start_from a run of the same base, or set encoder to trained"
+        )
+    model.load_state_dict({**own, **fitting})
 
 
 def _not_a_number(every: Tensor, names: Sequence[str], config: TrainConfig, step: int, kept: Path) -> str:

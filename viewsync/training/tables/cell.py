@@ -20,10 +20,9 @@ import numpy as np
 
 from viewsync.config import load_config
 from viewsync.errors import ConfigError, UserError
-from viewsync.nets.config import CAMERA_LEVEL
 from viewsync.sim.dataset import load_truth
 from viewsync.sim.real_sets import RealSet, named
-from viewsync.training.checkpoint import has_checkpoint, load_state
+from viewsync.training.checkpoint import check_same_run, has_checkpoint, load_state
 from viewsync.training.config import TrainConfig
 from viewsync.training.evaluate import answer, score, tune
 from viewsync.training.metrics import Scores
@@ -45,6 +44,9 @@ LEAST_PASSES = 10.0
 _LAST = 1 / 3
 # What makes a cell that cell, whatever else it is trained with.
 _OF_THE_CELL = ("scene", "data", "reference", "train_seeds", "validation_seeds", "kappa_s", "tau_s", "seed")
+_ONE_PROCESS = ("devices", "nodes")
+# What a number does not depend on, but where and how often it is looked for.
+_NO_MATTER = ("scene", "data", "threads", "accelerator", "start_from", "validate_every")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,12 @@ def settings(cell: Cell, seed: int, data: Path, runs: Path, effort: Effort) -> T
         "seed": seed,
     }
     own = {**values, **cell.row.settings}
+    fixed = (*cell.row.settings, *_OF_THE_CELL, *(("start_from",) if cell.row.start else ()))
     for override in effort.overrides:
-        if override.partition("=")[0].strip() in (*cell.row.settings, *_OF_THE_CELL):
+        key = override.partition("=")[0].strip()
+        if key in _ONE_PROCESS:
+            raise ConfigError(f"--set {override}: cells are filled by one process; leave {key} out")
+        if key in fixed:
             raise ConfigError(
                 f"--set {override}: {cell.row.name} ({cell.row.loss}) says this itself; choose other --cells"
             )
@@ -122,12 +128,14 @@ def fill(
     """Train the cell as far as it is not, and measure it; what is there is kept.
 
     report(what, done, total); once `stop` is set, it is saved where it is. Raises UserError for a set that is
-    missing, or a start that is.
+    missing, or a start that is, and for a cell that was trained with other settings.
     """
     folder = runs / cell.folder / f"seed-{seed}"
+    config = settings(cell, seed, data, runs, effort)
+    if has_checkpoint(folder / "last"):
+        check_same_run(folder / "last", config, "another folder of --runs")
     if (folder / "cell.json").exists():
         return
-    config = settings(cell, seed, data, runs, effort)
     if cell.row.start and not has_checkpoint(config.start_from or folder):
         raise UserError(
             f"{cell.row.name} starts from {cell.row.start}, which is not trained yet ({config.start_from}); "
@@ -147,7 +155,7 @@ def fill(
     document = {
         "cell": {"table": cell.table, "set": cell.data_set, "latency": cell.latency, "row": cell.row.name},
         "effort": {**asdict(effort), "start_from": str(config.start_from or "")},
-        "passes": round(effort.steps * effort.batch / _instants(real, data), 2),
+        "passes": round(config.steps * config.batch / _instants(real, data), 2),
         "scores": {name.name: getattr(scores, name.name).tolist() for name in fields(Scores)},
     }
     part = folder / "cell.json.part"
@@ -231,19 +239,19 @@ def known(cell: Cell, runs: Path, seed: int) -> Result | None:
             ) from error
     flat = flattened(curve(folder / "log.csv", cell.row), total)
     converged = steps >= total and passes >= LEAST_PASSES and flat
-    return Result(scores, steps, converged, _in_words(state["config"]))
+    return Result(scores, steps, converged, _in_words(cell, runs, state["config"]))
 
 
-def _in_words(config: Mapping[str, Any]) -> str:
-    """What a cell was given, as the table tells it."""
+def _in_words(cell: Cell, runs: Path, config: Mapping[str, Any]) -> str:
+    """What a cell was given: effort, start, and every setting that is not as usual."""
+    start = Path(config["start_from"]) if config.get("start_from") else None
+    effort = Effort(config["steps"], config["batch"], start_from=None if cell.row.start else start)
+    usual = settings(cell, config["seed"], Path(config["data"]), runs, effort).model_dump(mode="json")
     words = f"{config['steps']} steps of batch {config['batch']}"
-    if config.get("start_from"):
-        words += f" from {'/'.join(Path(config['start_from']).parts[-2:])}"
-    if config.get("encoder", "trained") != "trained":
-        words += f", encoder {config['encoder']}"
-    if any(m in CAMERA_LEVEL for m in config["methods"]):
-        words += f", flow_strides {list(config['flow_strides'])}"
-    return words
+    if start is not None:
+        words += f" from {'/'.join(start.parts[-2:])}"
+    other = [key for key in usual if key in config and config[key] != usual[key] and key not in _NO_MATTER]
+    return ", ".join([words, *(f"{key} {config[key]}" for key in other)])
 
 
 def curve(path: Path, row: Row) -> list[tuple[int, float]]:
