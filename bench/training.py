@@ -34,7 +34,10 @@ def training_rows(scene: Scene, frames: int, rounds: int, cuda: bool) -> list[Ro
     from viewsync.training.config import TrainConfig
     from viewsync.training.cost import measure
     from viewsync.training.memory import hold_memory
+    from viewsync.training.processes import Processes
 
+    if cuda:
+        Processes("cuda")
     hold_memory()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -56,10 +59,11 @@ def training_rows(scene: Scene, frames: int, rounds: int, cuda: bool) -> list[Ro
                 "accelerator": "cpu",
             }
             config = TrainConfig(**settings)
-            cpu = measure(config, rounds)
+            cpu = measure(config, rounds, validation=False)
             rows.append(_row(method, titles[method], cpu, rounds))
             if cuda:
-                gpu = measure(config.model_copy(update={"accelerator": "cuda"}), max(10, rounds))
+                there = config.model_copy(update={"accelerator": "cuda"})
+                gpu = measure(there, max(10, rounds), validation=False)
                 title = f"training: {method}, frames of a step, GPU"
                 rows.append(_row(f"{method}_cuda", title, gpu, max(10, rounds), cpu))
     return rows

@@ -74,6 +74,9 @@ def test_a_damaged_log_is_one_line_and_stays_as_it_is(tmp_path: Path, start: int
     with pytest.raises(UserError, match=r"log\.csv: line 3 is damaged; remove it, or move the file away"):
         TrainingLog(path, ("none",), start)
     assert path.read_text() == damaged
+    path.write_text("\n".join(lines[:2])[:-2])
+    with pytest.raises(UserError, match=rf"it ends at step 0, the checkpoint is of step {start}; move"):
+        TrainingLog(path, ("none",), start)
     path.write_bytes(b"\xff\xfe\x00 no text")
     with pytest.raises(UserError, match=r"log\.csv: .*move"):
         TrainingLog(path, ("none",), start)

@@ -62,9 +62,10 @@ class Cost:
         return Spent(*each)
 
 
-def measure(config: TrainConfig, rounds: int = 1, memory: bool = True) -> Cost:
+def measure(config: TrainConfig, rounds: int = 1, memory: bool = True, validation: bool = True) -> Cost:
     """The cost of a run; each figure is the fastest of `rounds` after one that does not count. Snapshots are
-    drawn beforehand, as in training, where another thread draws them. Without `memory`, peak_bytes is 0.
+    drawn beforehand, as in training, where another thread draws them. Without `memory` or `validation`, their
+    figures are 0.
 
     Raises UserError where the first crowd or the device is missing.
     """
@@ -101,11 +102,12 @@ def measure(config: TrainConfig, rounds: int = 1, memory: bool = True) -> Cost:
     def check() -> None:
         validate(model, shots, grids, scene, checked, processes)
 
-    spent = _fastest(step, rounds, processes.device)
+    spent, nothing = _fastest(step, rounds, processes.device), Spent(0.0, 0.0)
+    trained = config.encoder == "trained"
     return Cost(
         step=spent,
-        check=_fastest(check, rounds, processes.device),
-        settle=_fastest(settle, rounds, processes.device) if config.encoder == "trained" else Spent(0.0, 0.0),
+        check=_fastest(check, rounds, processes.device) if validation else nothing,
+        settle=_fastest(settle, rounds, processes.device) if validation and trained else nothing,
         frames=config.batch * len(views),
         peak_bytes=_peak(step, model, optimiser, processes.device) if memory else 0,
         parameters=sum(weight.numel() for weight in model.parameters()),

@@ -69,18 +69,21 @@ def _kept(path: Path, header: Sequence[str], start: int) -> list[list[str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read ({error}); move it away to go on without it") from error
     names = found[0] if found else []
+    if len(found) > 1 and len(found[-1]) != len(names):
+        found.pop()  # cut where the machine stopped
     kept: list[list[str]] = []
     for number, row in enumerate(found[1:], start=2):
-        # The last line may be cut where the machine stopped: its step was not saved.
         if len(row) != len(names) or not row[0].isdigit():
-            if number == len(found) and kept and int(kept[-1][0]) >= start - start % _EVERY:
-                continue
-            if number == len(found) and row and row[0].isdigit() and int(row[0]) > start:
-                continue
             raise UserError(
                 f"{path}: line {number} is damaged; remove it, or move the file away to go on without it"
             )
         if int(row[0]) <= start:
             values = dict(zip(names, row, strict=True))
             kept.append([values.get(name, "") for name in header])
+    reached = int(kept[-1][0]) if kept else 0
+    if reached < start - start % _EVERY:
+        raise UserError(
+            f"{path}: it ends at step {reached}, the checkpoint is of step {start}; "
+            "move the file away to go on without it"
+        )
     return kept
