@@ -127,6 +127,17 @@ def test_checkpoints_are_measured_once(small_scene: Path, crowds_together: Path,
     )
     code, said = run(*asked, "--kappa", "0.5")
     assert code == 2 and "was measured with offsets_s" in said
+    # Of other crowds nothing is answered from what is kept.
+    other = tmp_path / "other"
+    shutil.copytree(crowds_together, other)
+    code, said = run(*asked, "--data", str(other))
+    assert code == 2 and "was measured with data" in said and str(other) in said
+    moved = [str(other) if word == str(crowds_together) else word for word in asked]
+    moved[-1] = str(tmp_path / "other.json")
+    assert run(*moved)[0] == 0
+    shutil.copy(other / "000000.npz", other / "000001.npz")
+    code, said = run(*moved)
+    assert code == 2 and "was measured with truth_sha256" in said
     code, said = run("--bundle", str(tmp_path))
     assert code == 2 and "--by-offset is of a --table or of every --checkpoint" in said
 
@@ -152,12 +163,18 @@ def test_cells_of_a_table_are_measured_where_they_are_trained(
     code, said = run(*table)
     assert code == 2 and "has no such cell" in said and "fill it first" in said
     fill = ["evaluate", *table, "--steps", "2", "--frames", "3", "--threads", "1"]
-    done = CliRunner().invoke(main, [*fill, "--cells", "pets2009-sim random BaseU"])
-    assert done.exit_code == 0, done.output
+    for row in ("BaseU", "synchronised"):
+        done = CliRunner().invoke(main, [*fill, "--cells", f"pets2009-sim random {row}"])
+        assert done.exit_code == 0, done.output
     code, said = run(*table)
     assert code == 0 and "| BaseU (ℓp) | not converged |" in said, said
     kept = tmp_path / "runs" / "table-3-by-offset-pets2009-sim.json"
-    assert np.array(json.loads(kept.read_text())["curves"]["BaseU (ℓp), seed 0"]["mae"]).shape == (9, 3)
+    curves = json.loads(kept.read_text())["curves"]
+    assert np.array(curves["BaseU (ℓp), seed 0"]["mae"]).shape == (9, 3)
+    assert np.ptp(np.array(curves["BaseU (ℓp), seed 0"]["density_mse"]), axis=0).max() > 1e-6
+    # The bound is of one instant, however far off the others are asked.
+    flat = np.array(curves["synchronised (bound: frames of one instant), seed 0"]["density_mse"])
+    assert flat.shape == (9, 3) and np.ptp(flat, axis=0).max() == 0.0
     assert kept.with_suffix(".png").exists() and kept.with_suffix(".md").exists()
     again, shown = run(*table, "--show")
     assert again == 0 and shown == said[said.index("| density MSE") :]

@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ from viewsync.nets.model import CountingModel, ModelConfig
 from viewsync.nets.synchronisers import ground_places
 from viewsync.nets.two_frames import TwoFrames, Walk
 from viewsync.sim.dataset import load_truth
+from viewsync.training.checkpoint import load_model, load_state, save_checkpoint
 from viewsync.training.config import TrainConfig
+from viewsync.training.evaluate import evaluate
 from viewsync.training.losses import PartnerRows, partner_loss
 from viewsync.training.runners import TorchRunner
 from viewsync.training.snapshots import Sampling, SnapshotSet, frame_before
@@ -162,6 +165,69 @@ def test_it_is_measured_with_frames_as_far_back_as_asked(
     found = CliRunner().invoke(main, [*given, "--before", "2"])
     assert found.exit_code == 0, found.output
     assert '"before_s": 2.0' in out.read_text() and "column-2" in found.stdout
+
+
+def test_each_checkpoint_is_asked_as_it_was_trained(
+    trained: Path, small_crowds: Path, tmp_path: Path
+) -> None:
+    state = load_state(trained / "best")
+    other = tmp_path / "other" / "best"
+    config = {**state["config"], "offsets": "unknown", "before_s": [2.0]}
+    save_checkpoint(other, load_model(trained / "best"), None, {**state, "config": config})
+    out = tmp_path / "found.json"
+    given = ["evaluate", "--data", str(small_crowds), "--crowds", "4:6", "--tuning", "0:2", "--frames", "4"]
+    given += ["--threads", "1", "--json", str(out)]
+
+    def found(*asked: object) -> dict[str, Any]:
+        done = CliRunner().invoke(main, [*given, *map(str, asked)])
+        assert done.exit_code == 0, done.output
+        kept: dict[str, Any] = json.loads(out.read_text())
+        return kept
+
+    alone = found("--checkpoint", other)
+    both = found("--checkpoint", trained / "best", "--checkpoint", other)
+    assert both["graphs"]["column-2 (own encoder)"] == alone["graphs"]["column-2"]
+    assert both["graphs"]["column-2"] != alone["graphs"]["column-2"]
+    assert both["protocol"]["offsets"] == {"run/best": "known", "other/best": "unknown"}
+    assert both["protocol"]["before_s"] == {"run/best": 1.0, "other/best": 2.0}
+    asked = ("--checkpoint", trained / "best", "--checkpoint", other, "--offsets", "unknown", "--before", 1)
+    protocol = found(*asked)["protocol"]
+    assert (protocol["offsets"], protocol["before_s"]) == ("unknown", 1.0)
+    again = CliRunner().invoke(main, [*given, *["--checkpoint", str(other)] * 2])
+    assert again.exit_code == 2 and "two have one name" in again.output
+
+
+def test_error_against_offset_has_frames_as_far_back_as_asked(
+    trained: Path, small_crowds: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "curves.json"
+    given = ["evaluate", "--checkpoint", str(trained / "best"), "--data", str(small_crowds), "--by-offset"]
+    given += ["--crowds", "4:6", "--kappa", "1", "--frames", "2", "--threads", "1", "--json", str(out)]
+    curves = []
+    for more, back_s in (([], 1.0), (["--before", "2"], 2.0)):
+        done = CliRunner().invoke(main, [*given, *more])
+        assert done.exit_code == 0, done.output
+        curves.append(json.loads(out.read_text())["curves"]["column-2 (run/best)"])
+        assert curves[-1]["before_s"] == back_s
+    assert curves[0]["density_mse"] != curves[1]["density_mse"]
+
+
+def test_thresholds_of_another_folder_are_chosen_with_frames_before(
+    trained: Path, scene: Scene, small_crowds: Path
+) -> None:
+    came = []
+
+    class Watched(TorchRunner):
+        def fuse(self, features: Any, shot: Any, earlier: Any = None) -> Any:
+            came.append(earlier is not None)
+            return super().fuse(features, shot, earlier)
+
+    tuner = Watched(trained / "best", 1, scene)
+    runner = TorchRunner(trained / "best", 1, scene)
+    evaluate(
+        runner, small_crowds, [4], [0, 1], 2, 2.0, elsewhere=(tuner, small_crowds), before_s=runner.before_s
+    )
+    assert came and all(came)
 
 
 def test_it_is_measured_at_the_rate_of_slow_agents(trained: Path, small_scene: Path, tmp_path: Path) -> None:

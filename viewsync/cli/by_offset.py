@@ -13,7 +13,7 @@ from viewsync.cli.progress import progress
 from viewsync.cli.stop import stopping
 
 if TYPE_CHECKING:
-    from viewsync.training.runners import TorchRunner
+    from viewsync.training.runners import Asked, TorchRunner
     from viewsync.training.snapshots import SnapshotSet
     from viewsync.training.tables.by_offset import Measured
     from viewsync.training.tables.by_offset_page import Methods
@@ -30,7 +30,7 @@ def table_by_offset(
     from viewsync.sim.real_sets import named
     from viewsync.sim.scenes import load
     from viewsync.training.memory import hold_memory
-    from viewsync.training.runners import TorchRunner
+    from viewsync.training.runners import TorchRunner, as_trained
     from viewsync.training.snapshots import Sampling, SnapshotSet
     from viewsync.training.tables import by_offset as curves
     from viewsync.training.tables import cell, grid
@@ -47,23 +47,27 @@ def table_by_offset(
             raise UserError(f"{folder}: the set is not there; make it with: viewsync data make {data_set}")
         grid_s = curves.offsets_s(real.kappa_s)
         path = runs / f"table-{table}-by-offset-{data_set}.json"
-        protocol = {"set": data_set, "frames": frames, "offsets_s": grid_s}
+        pieces = real.pieces("test")
+        of_data = curves.of_data(folder, pieces)
+        protocol = {"set": data_set, **of_data, "frames": frames, "offsets_s": grid_s}
         measured = curves.Measured.load(path, protocol)
         methods: dict[str, list[str] | str] = {}
         for one, seed in trained:
             if one.data_set != data_set:
                 continue
-            name = f"{one.row.name} ({one.row.loss})" + (", constant" if one.latency == "constant" else "")
+            row = one.row
+            loss = f"{row.loss}: frames of one instant" if row.synchronised else row.loss
+            name = f"{row.name} ({loss})" + (", constant" if one.latency == "constant" else "")
             key = f"{name}, seed {seed}"
             if not show:
                 runner = TorchRunner(runs / one.folder / f"seed-{seed}" / "best", threads)
-                told = 1.0 if runner.config.get("offsets") == "unknown" else 0.0
-                back = () if runner.before_s is None else (runner.before_s,)
-                sampling = Sampling(real.kappa_s, together_s=0.01, unknown=told, before_s=back)
+                asked = as_trained(runner)
                 scene = load(str(folder / "scene.yaml")).scene
-                shots = SnapshotSet(scene, folder, list(real.pieces("test")), sampling)
+                sampling = asked.of(Sampling(real.kappa_s, together_s=0.01))
+                shots = SnapshotSet(scene, folder, list(pieces), sampling)
                 rows = range(len(real.views)) if real.hard else (0,)
-                _measure(runner, {runner.graphs[0]: key}, shots, rows, grid_s, frames, measured, path, stop)
+                names, how = {runner.graphs[0]: key}, (asked, row.synchronised)
+                _measure(runner, names, shots, rows, grid_s, frames, measured, how, path, stop)
             result = cell.known(one, runs, seed)
             if key in measured.curves:
                 good = result is not None and result.converged
@@ -76,16 +80,17 @@ def table_by_offset(
 
 
 def checkpoints_by_offset(
-    runners: Sequence[tuple[str, TorchRunner]],
+    runners: Sequence[tuple[str, TorchRunner, Asked]],
     data: Path,
     crowds: Sequence[int],
     kappa_s: float,
     reference: str | None,
-    told: bool,
     frames: int,
     path: Path,
 ) -> None:
-    """Measure named checkpoints of one scene on the same frames of its crowds; `path` and its like get it."""
+    """Measure named checkpoints of one scene on the same frames of its crowds, each as asked; `path` and its
+    like get it.
+    """
     from viewsync.training.snapshots import Sampling, SnapshotSet
     from viewsync.training.tables import by_offset as curves
 
@@ -94,24 +99,22 @@ def checkpoints_by_offset(
     grid_s = curves.offsets_s(kappa_s)
     protocol = {
         "scene": scene.name,
+        **curves.of_data(data, crowds),
         "crowds": [min(crowds), max(crowds) + 1],
         "frames": frames,
         "offsets_s": grid_s,
         "reference": reference or "each",
-        "offsets": "known" if told else "unknown",
     }
     measured = curves.Measured.load(path, protocol)
-    back = tuple(r.before_s for _, r in runners if r.before_s is not None)[:1]
-    sampling = Sampling(kappa_s, unknown=0.0 if told else 1.0, before_s=back)
-    shots = SnapshotSet(scene, data, crowds, sampling)
     rows = range(len(views)) if reference is None else (views.index(reference),)
     stop = stopping()
     methods: dict[str, list[str] | str] = {}
-    for short, runner in runners:
+    for short, runner, asked in runners:
         if runner.scene.ground != scene.ground:
             raise click.UsageError(f"{short} has another ground than {runners[0][0]}; measure it alone")
         names = {graph: f"{graph} ({short})" for graph in runner.graphs}
-        _measure(runner, names, shots, rows, grid_s, frames, measured, path, stop)
+        shots = SnapshotSet(scene, data, crowds, asked.of(Sampling(kappa_s)))
+        _measure(runner, names, shots, rows, grid_s, frames, measured, (asked, False), path, stop)
         methods |= {name: [name] for name in names.values()}
     _write(measured, methods, kappa_s, path)
 
@@ -129,20 +132,23 @@ def _measure(
     grid_s: Sequence[float],
     frames: int,
     measured: Measured,
+    how: tuple[Asked, bool],
     path: Path,
     stop: Event,
 ) -> None:
+    """how: as the runner is asked, and whether on frames of one instant."""
     from viewsync.training.tables import by_offset as curves
 
     chosen = curves.places(shots, rows, grid_s[-1], frames)
-    with progress(f"by offset {', '.join(names.values())}", len(chosen) * len(grid_s)) as advance:
+    total = len(chosen) * (1 if how[1] else len(grid_s))
+    with progress(f"by offset {', '.join(names.values())}", total) as advance:
 
         def so_far(done: int, total: int) -> None:
             if stop.is_set():
                 raise click.Abort
             advance(done)
 
-        curves.measure(runner, names, shots, chosen, grid_s, measured, so_far)
+        curves.measure(runner, names, shots, chosen, grid_s, measured, *how, so_far)
     measured.save(path)
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -265,7 +266,7 @@ def command(
     from viewsync.training.checkpoint import load_state
     from viewsync.training.evaluate import BundleRunner, Evaluation, evaluate, tuning_frames
     from viewsync.training.memory import hold_memory
-    from viewsync.training.runners import Runner, TorchRunner
+    from viewsync.training.runners import Runner, TorchRunner, as_trained
     from viewsync.training.snapshots import Sampling
     from viewsync.training.source import open_shots, place_of
 
@@ -285,6 +286,9 @@ def command(
             make_missing(scene, data, wanted, workers)
     asked_of = [*crowds, *(tuning if tuning_data is None else ())]
     place = place_of(scene, data, asked_of)
+    shorts = [_short(folder) for folder in checkpoints]
+    if len(set(shorts)) < len(shorts):
+        raise UserError(f"of {', '.join(shorts)} two have one name; rename a run's folder, or give each once")
     alone = [(folder, TorchRunner(folder, threads, place)) for folder in checkpoints]
     measured: dict[str, object] = {"checkpoints": {_short(f): r.weights_sha256 for f, r in alone}}
     if loaded is not None:
@@ -306,8 +310,6 @@ def command(
     if len(asked) > 1:
         raise UserError(f"references {', '.join(sorted(asked))} are fixed; measure them one at a time")
     reference = next(iter(asked), None)
-    offsets = offsets or ("unknown" if trained.get("offsets") == "unknown" else "known")
-    told = offsets == "known"
     tuners: dict[str, Runner] = {}
     if tuning_data is not None:
         if loaded is not None:
@@ -319,10 +321,13 @@ def command(
         make_missing(scene, data, tuning, workers)
     if scene != RIGS:
         make_missing(scene, data, crowds, workers)
-    learned = [r.before_s for r in (first, *(r for _, r in others)) if r.before_s is not None]
-    if before_s is not None and not learned:
+    answering: dict[str, Runner] = {} if loaded is None else {"bundle": first}
+    answering |= {_short(folder): runner for folder, runner in alone}
+    if before_s is not None and all(runner.before_s is None for runner in answering.values()):
         raise UserError("--before is for column-2, and nothing measured here looks at a frame before")
-    before_s = before_s or (1.0 / frame_rate if frame_rate and learned else next(iter(learned), None))
+    before_s = before_s or (1.0 / frame_rate if frame_rate else None)
+    asked_as = {name: as_trained(runner, offsets, before_s) for name, runner in answering.items()}
+    back = {name: how.before_s for name, how in asked_as.items() if how.before_s is not None}
     if draw is not None:
         draw_snapshot(
             {"": first, **{_short(f): r for f, r in others}},
@@ -334,7 +339,7 @@ def command(
                     kappa_s,
                     tau_s=None if tau_s is None else tuple(tau_s.get(v, 0.0) for v in place.cameras),
                     reference=None if reference is None else list(place.cameras).index(reference),
-                    before_s=() if before_s is None else (before_s,),
+                    before_s=tuple(back.values())[:1],
                 ),
             ),
             draw,
@@ -342,11 +347,12 @@ def command(
         return
     if by_offset:
         path = json_path or Path("runs/by-offset.json")
-        named = [(_short(f), r) for f, r in alone]
-        checkpoints_by_offset(named, data, crowds, kappa_s, reference, told, frames, path)
+        named = [(_short(f), r, asked_as[_short(f)]) for f, r in alone]
+        checkpoints_by_offset(named, data, crowds, kappa_s, reference, frames, path)
         return
 
     def measure(what: str, runner: Runner, name: str) -> Evaluation:
+        asked_so = asked_as[name]
         elsewhere = None if tuning_data is None else (tuners[name], tuning_data)
         total = frames + tuning_frames(frames)
         numbers = itertools.count(1)
@@ -368,11 +374,11 @@ def command(
                 reference,
                 tau_s,
                 elsewhere,
-                told,
-                before_s,
+                asked_so.known,
+                asked_so.before_s,
             )
 
-    evaluation = measure(first.scene.name, first, _short(checkpoints[0]) if checkpoints else "")
+    evaluation = measure(first.scene.name, first, next(iter(answering)))
     for folder, runner in others:
         if runner.scene.cameras.keys() != first.scene.cameras.keys():
             raise UserError(f"{folder} is of other cameras than the first; measure them one at a time")
@@ -395,10 +401,11 @@ def command(
         protocol["tau_s"] = tau_s
     if first.scene.ground != place.ground:
         protocol["cell_m"] = first.scene.ground.cell_m
-    if not told:
-        protocol["offsets"] = offsets
-    if before_s is not None:
-        protocol["before_s"] = before_s
+    if not all(how.known for how in asked_as.values()):
+        told = {name: "known" if how.known else "unknown" for name, how in asked_as.items()}
+        protocol["offsets"] = _one_or_each(told)
+    if back:
+        protocol["before_s"] = _one_or_each(back)
     if frame_rate is not None:
         protocol["frame_rate"], protocol["same_instant"] = frame_rate, same_instant
     document = report.document(evaluation, default, protocol, measured)
@@ -406,6 +413,11 @@ def command(
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(document, indent=1) + "\n")
     click.echo((report.markdown if as_markdown else report.text)(document))
+
+
+def _one_or_each(values: Mapping[str, object]) -> object:
+    """What all of them share; else each by its name."""
+    return next(iter(values.values())) if len(set(values.values())) == 1 else dict(values)
 
 
 def _short(folder: Path) -> str:

@@ -134,6 +134,12 @@ class BundleRunner:
         return features
 
     @property
+    def config(self) -> Mapping[str, Any]:
+        """What it was trained with; {} where the bundle does not say."""
+        config: Mapping[str, Any] = self.bundle.manifest.training.get("config", {})
+        return config
+
+    @property
     def before_s(self) -> float | None:
         """How far back the frames before lay that it learned from, seconds; None: no graph takes one."""
         if all("features_before" not in self.bundle.manifest.fusion[g].inputs for g in self.graphs):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from viewsync.sim.rigs import RIGS
 from viewsync.sim.scenes import load
 from viewsync.training.checkpoint import load_model, load_state
 from viewsync.training.objective import distances, fundamentals, plane_maps, true_people
-from viewsync.training.snapshots import Snapshot, scene_grids
+from viewsync.training.snapshots import Sampling, Snapshot, scene_grids
 
 Floats = NDArray[np.float32]
 
@@ -47,6 +47,10 @@ class Runner(Protocol):
         """
 
     @property
+    def config(self) -> Mapping[str, Any]:
+        """What it was trained with."""
+
+    @property
     def before_s(self) -> float | None:
         """How far back the frames before lay that it learned from, seconds; None: it looks at none."""
 
@@ -56,6 +60,27 @@ class Runner(Protocol):
         """Features (V, C, h, w) of a snapshot, and of its frames before where it comes with them, to every
         graph's outputs, `density` (Hg, Wg) among them.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a runner is asked. known: whether it is told offsets; before_s: how far back its frames before lie,
+    seconds; None: it comes without.
+    """
+
+    known: bool
+    before_s: float | None
+
+    def of(self, sampling: Sampling) -> Sampling:
+        """The same sampling, asked so."""
+        back = () if self.before_s is None else (self.before_s,)
+        return replace(sampling, unknown=0.0 if self.known else 1.0, before_s=back)
+
+
+def as_trained(runner: Runner, offsets: str | None = None, before_s: float | None = None) -> Asked:
+    """As it was trained, but for what is given: offsets `known` or `unknown`; before_s, for who takes one."""
+    offsets = offsets or str(runner.config.get("offsets"))
+    return Asked(offsets != "unknown", runner.before_s and (before_s or runner.before_s))
 
 
 def refuse_other_slots(slots: Sequence[str], shot: Snapshot, views: Sequence[str], who: str) -> None:

@@ -56,8 +56,10 @@ def picture(measured: Measured, methods: Methods, kappa_s: float) -> bytes:
     for axis, (metric, title, to) in zip(axes, panels, strict=True):
         for number, (name, keys) in enumerate(shown):
             values, low, high = _curve(measured, keys, metric, methods[to] if to else "")
-            colour, style = f"C{number % 10}", _STYLES[number // 10 % len(_STYLES)]
-            axis.plot(measured.offset_s, values, style, marker="o", ms=3, color=colour, label=name)
+            colour, style, mark = f"C{number % 10}", _STYLES[number // 10 % len(_STYLES)], "o"
+            if measured.of.get(keys[0], {}).get("synchronised"):  # asked no offset at all: a bound, flat
+                colour, style, mark = "black", "--", ""
+            axis.plot(measured.offset_s, values, style, marker=mark, ms=3, color=colour, label=name)
             axis.fill_between(measured.offset_s, low, high, color=colour, alpha=0.12, lw=0)
         axis.axvline(kappa_s, color="#777777", lw=0.8, ls=":")
         axis.text(kappa_s, 1.0, " κ", transform=axis.get_xaxis_transform(), va="top", color="#777777")
