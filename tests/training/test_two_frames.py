@@ -152,8 +152,11 @@ def test_a_frozen_encoder_has_seen_the_frames_before(
     config: TrainConfig, trained: Path, tmp_path: Path
 ) -> None:
     values = {"start_from": trained / "best", "encoder": "frozen", "first_stage": 0.0, "steps": 1}
-    best = train(config.model_copy(update=values), tmp_path / "run", lambda progress: None, Event())
-    assert best.exists()
+    # Synchronous frames to learn a flow from are seen by it, too.
+    more = {"methods": ("cls-cat", "column-2"), "flow_loss": "warp", "together_s": 0.5}
+    for number, change in enumerate((values, values | more)):
+        frozen = TrainConfig.model_validate(config.model_dump() | change)
+        assert train(frozen, tmp_path / str(number), lambda progress: None, Event()).exists()
 
 
 def test_it_is_measured_with_frames_as_far_back_as_asked(

@@ -210,7 +210,9 @@ def encode_all(
     ones where there are no synchronous ones.
     """
     earlier = [shot.earlier for shot in batch if shot.earlier is not None]
-    if not earlier or (synchronous and batch[0].synchronous is not None):
+    first = batch[0]
+    together = first.synchronous is not None or first.synchronous_features is not None
+    if not earlier or (synchronous and together):
         return (*encode_with_synchronous(model, batch, synchronous), before_of(model, batch))
     features, others = encode(model, [*batch, *earlier]).split(len(batch))
     return features, None, _before(others, earlier)
