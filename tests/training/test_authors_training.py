@@ -21,6 +21,7 @@ from calib.ground import view_from_ground
 from calib.scene import load_scene
 from viewsync.cli import main
 from viewsync.errors import UserError
+from viewsync.nets.model import UNKNOWN_OFFSET_S
 from viewsync.training.authors import AUTHORS, AuthorsSet
 from viewsync.training.authors_shots import LAYOUTS, AuthorsShots, straightened
 from viewsync.training.checkpoint import load_state
@@ -123,6 +124,16 @@ def test_snapshots_are_the_files_frames_with_maps_of_the_references_instant(
     ]
 
 
+def test_offsets_that_are_never_known_are_told_nowhere(
+    small: AuthorsSet, folder: Path, small_scene: Path
+) -> None:
+    never = replace(FIXED, unknown=1.0)
+    shots = AuthorsShots(small, folder, "test", load_scene(small_scene), never)
+    for shot in (shots.draw(1, 0, plain=True), shots.draw(1, 0), *(s for s, _ in shots.spread(2))):
+        assert shot.offset_s[0] == 0 and (shot.offset_s[1:] == UNKNOWN_OFFSET_S).all()
+        assert (np.abs(shot.true_offset_s) <= 3).all()
+
+
 def test_no_frame_is_taught_and_checked(small: AuthorsSet, folder: Path, small_scene: Path) -> None:
     scene = load_scene(small_scene)
     taught, checked = (
@@ -164,6 +175,8 @@ def test_training_goes_on_where_it_stopped_and_is_measured(config: TrainConfig, 
     constant = CliRunner().invoke(main, [*words, "--tau", "right=2", "--tau", "far=-2"])
     assert constant.exit_code == 0, constant.output
     assert json.loads(out.read_text())["protocol"]["mean_offset_s"] == 2.0
+    never = CliRunner().invoke(main, [*words, "--offsets", "unknown"])
+    assert never.exit_code == 0 and json.loads(out.read_text())["protocol"]["offsets"] == "unknown"
     wrong = CliRunner().invoke(main, [*words, "--tau", "up=2"])
     assert wrong.exit_code == 2 and "--tau up: the scene has left, right, far" in wrong.output
 

@@ -158,24 +158,6 @@ def test_what_fills_a_slot_up_teaches_nothing(
     assert all(torch.isfinite(loss) for loss in losses[0].values())
 
 
-def test_frames_before_are_cut_and_filled_up_with_their_snapshot(
-    scene: Scene, folder: Path, grids: torch.Tensor
-) -> None:
-    shots = RigShots(scene, folder, tuple(VIEWS), Sampling(kappa_s=2.0, drop=0.3, before_s=(1.0,)))
-    batch = [shots.draw(1, k) for k in range(12)]
-    for shot in batch:
-        assert shot.earlier is not None and (shot.earlier.view == shot.view).all()
-        assert len(shot.earlier.images) == len(shot.earlier.present) == len(shot.view)
-    sizes = [len(shot.view) for shot in batch]
-    some = [batch[sizes.index(min(sizes))], batch[sizes.index(max(sizes))]]
-    assert min(sizes) < max(sizes)
-    torch.manual_seed(0)
-    model = CountingModel(ModelConfig(methods=("column-2",), cell_m=1.0)).eval()
-    config = TrainConfig(scene="rigs", data=folder, methods=("column-2",), first_stage=0.0)
-    losses = batch_losses(model, some, grids, scene, config, 0)
-    assert all(torch.isfinite(loss) for loss in losses.values()) and "walk" in losses
-
-
 @pytest.fixture(scope="module")
 def settings(folder: Path) -> TrainConfig:
     return TrainConfig(

@@ -17,6 +17,7 @@ def measure_authors(
     frames: int,
     kappa_s: float | None,
     tau_s: Mapping[str, float] | None,
+    offsets: str | None,
     threads: int,
     json_path: Path | None,
 ) -> None:
@@ -36,7 +37,8 @@ def measure_authors(
     change: dict[str, object] = {"fusion": "concat"}  # the paper's: the first view unless another was fixed
     if tau_s is not None or kappa_s is not None:
         change |= {"tau_s": tau_s, "kappa_s": trained.kappa_s if kappa_s is None else kappa_s}
-    asked = trained.model_copy(update=change)
+    offsets = offsets or ("unknown" if trained.offsets == "unknown" else "known")
+    asked = trained.model_copy(update={**change, "offsets": offsets})
     sampling = asked.sampling(views, labels=False)
     shots = AuthorsShots(LAYOUTS[trained.layout], data or trained.data, "test", runner.scene, sampling)
     stop = stopping()
@@ -56,6 +58,8 @@ def measure_authors(
     }
     if asked.tau_s is not None:
         protocol["tau_s"] = asked.tau_s
+    if offsets == "unknown":
+        protocol["offsets"] = offsets
     document = authors_document(found, runner.graphs[0], protocol, {"checkpoint": runner.weights_sha256})
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)

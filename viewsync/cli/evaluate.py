@@ -253,7 +253,7 @@ def command(
     if bundle is None and layout_of(checkpoints) != "crowds":
         if by_offset:
             raise click.UsageError("--by-offset is of crowds, not of the authors' files")
-        measure_authors(checkpoints[0], data, frames, kappa_s, tau_s, threads, json_path)
+        measure_authors(checkpoints[0], data, frames, kappa_s, tau_s, offsets, threads, json_path)
         return
     if set(crowds) & set(tuning) and tuning_data in (None, data):
         raise click.UsageError("--tuning and --crowds share crowds; thresholds chosen on them would flatter")

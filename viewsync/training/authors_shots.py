@@ -74,7 +74,9 @@ class AuthorsShots:
         return (min(self._counts) - 1) / self.authors.fps
 
     def draw(self, seed: int, index: int, crowd: int | None = None, plain: bool = False) -> Snapshot:
-        """Snapshot number `index` of the stream `seed`; `plain`: all views present, all offsets known."""
+        """Snapshot number `index` of the stream `seed`; `plain`: all views present, and all offsets
+        known unless they never are.
+        """
         rng = np.random.default_rng([seed, index])
         starts = [start for start in self._starts if crowd in (None, start[0])]
         shot = self._shot(*starts[int(rng.integers(len(starts)))], rng)
@@ -88,7 +90,7 @@ class AuthorsShots:
 
     def spread(self, most: int, seed: int = 0) -> Iterator[tuple[Snapshot, int]]:
         """Up to `most` snapshots, their reference frames spread evenly over all that there are, and the
-        stretch that each is from; every view is present, every offset known.
+        stretch that each is from; every view is present, every offset known unless they never are.
         """
         number = min(most, len(self._starts))
         for k in range(number):
@@ -119,7 +121,9 @@ class AuthorsShots:
         return -min(shifts), max(shifts)
 
     def _shot(self, recording: int, frame: int, rng: np.random.Generator) -> Snapshot:
-        """The snapshot whose reference frame this is, with every view present and every offset known."""
+        """The snapshot whose reference frame this is, with every view present and every offset
+        known unless they never are.
+        """
         views, fps = len(self._cameras), self.authors.fps
         first = self.sampling.reference
         order = [int(v) for v in rng.permutation(views)]
@@ -134,13 +138,16 @@ class AuthorsShots:
         picks = [(v, frame + s) for v, s in zip(order, shift, strict=True)]
         together = [(v, frame) for v in order] if self.sampling.synchronous else []
         offset = (np.array(shift) / fps).astype(np.float32)
+        told = offset.copy()
+        if self.sampling.unknown >= 1:
+            told[1:] = UNKNOWN_OFFSET_S
         which = self._frames.recordings[recording]
         shot = Snapshot(
             images=self._images(recording, () if self._features else picks),
             view=np.array(order),
             present=np.ones(views, np.float32),
             true_offset_s=offset,
-            offset_s=offset,
+            offset_s=told,
             xy=np.zeros((views, 0, 2)),
             seen=np.zeros((views, 0), np.bool_),
             start_s=frame / fps,
