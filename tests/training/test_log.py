@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from viewsync.errors import UserError
 from viewsync.training.curve import draw_curve
@@ -38,6 +38,20 @@ def events(folder: Path) -> list[tuple[str, int, float]]:
     return found
 
 
+def marks(folder: Path) -> list[Event]:
+    """The events that say from which step on what earlier files told is dropped."""
+    found = []
+    for path in sorted((folder / "tensorboard").iterdir()):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            event = Event.FromString(data[12 : 12 + length])
+            if event.session_log.status == SessionLog.START:
+                found.append(event)
+            data = data[16 + length :]
+    return found
+
+
 def test_tensorboard_is_told_what_the_log_says(tmp_path: Path) -> None:
     rows = list(csv.DictReader(write(tmp_path, 0, range(1, 51)).open()))
     assert [int(row["step"]) for row in rows] == [10, 20, 25, 30, 40, 50]
@@ -48,6 +62,14 @@ def test_tensorboard_is_told_what_the_log_says(tmp_path: Path) -> None:
             kind = name.replace("validation.", "validation/") if "validation" in name else f"loss/{name}"
             assert told.pop((kind, int(row["step"]))) == pytest.approx(float(value), rel=1e-4)
     assert not told
+
+
+def test_a_run_that_begins_anew_leaves_no_curve_of_the_one_before(tmp_path: Path) -> None:
+    # Killed before its first checkpoint; TensorBoard drops what lies behind a start of a later file.
+    for _ in range(2):
+        write(tmp_path, 0, range(1, 11))
+    starts = [event.step for event in marks(tmp_path)]
+    assert starts and set(starts) == {1}
 
 
 def test_a_log_goes_on_after_what_was_saved_whatever_its_columns_were(tmp_path: Path) -> None:

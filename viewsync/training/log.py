@@ -37,8 +37,8 @@ class TrainingLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", newline="") as file:
             csv.writer(file).writerows([header, *rows])
-        # Purged, TensorBoard forgets the steps that a killed run logged and did not save.
-        self._board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=start + 1 if start else None)
+        # Purged, TensorBoard forgets the steps that a killed run logged and did not save, be it all of them.
+        self._board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=start + 1)
 
     def write(self, step: int, losses: dict[str, float], validation: dict[str, float] | None) -> None:
         """Add the row of a step, if it is one to be logged."""

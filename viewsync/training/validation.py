@@ -41,6 +41,8 @@ def settle_statistics(
     Training itself never reads them, so nothing else changes.
     """
     layers = [m for m in model.encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    if not layers:  # MVMS has none: nothing to be seen for
+        return
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
