@@ -107,6 +107,10 @@ class Fusion:
         self._shape = (len(self.views), spec.channels, spec.height, spec.width)
         # A frame further back than offsets were trained for says nothing of how people walk now.
         self._longest_ns = round(bundle.manifest.offset.trained_s * SECOND_NS)
+        # As in training: of what was trained, give or take half.
+        config = bundle.manifest.training.get("config", {})
+        backs_s = [float(back) for back in config.get("before_s", ())]
+        self._backs_ns = [(round(b * SECOND_NS / 2), round(b * SECOND_NS * 3 / 2)) for b in backs_s]
         self._looks_back = any(takes_before(graph.spec) for graph in self._graphs)
 
     @property
@@ -232,9 +236,13 @@ class Fusion:
             if before is None or (before.session, before.clock) != (newest.session, newest.clock):
                 continue
             age_ns = newest.stamped_ns - before.stamped_ns
-            if 0 < age_ns <= self._longest_ns:
+            if 0 < age_ns <= self._longest_ns and self._learned(age_ns):
                 ages[view] = age_ns
         return ages
+
+    def _learned(self, age_ns: int) -> bool:
+        """Whether frames so much earlier were trained with; true where the bundle does not tell."""
+        return not self._backs_ns or any(least <= age_ns <= most for least, most in self._backs_ns)
 
     def _inputs_before(
         self, snapshot: Snapshot, slots: tuple[str, ...], ages_ns: Mapping[str, int]

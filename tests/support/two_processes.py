@@ -49,5 +49,19 @@ try:
     train(config, out / "poisoned", silent, Event())
 except UserError as error:
     said, elsewhere = str(error), isinstance(error, StoppedElsewhere)
+training.batch_losses = real
+
+
+def full(*args: object) -> None:
+    raise UserError("no space left")
+
+
+training.save_checkpoint = full  # only the first process saves
+unsaved = ""
+try:
+    train(config, out / "full", silent, Event())
+except UserError as error:
+    unsaved = str(error)
 told = {"losses": losses, "halfway": halfway, "stopped": stop.is_set(), "said": said, "elsewhere": elsewhere}
+told["unsaved"] = unsaved
 (out / f"process-{rank}.json").write_text(json.dumps(told))

@@ -105,6 +105,11 @@ def test_a_loss_of_one_that_is_not_a_number_stops_both_with_one_message(both: Pa
     assert json.loads((both / "poisoned/last/state.json").read_text())["step"] == 3
 
 
+def test_a_checkpoint_that_cannot_be_written_stops_both(both: Path) -> None:
+    assert told(both, 0)["unsaved"] == "no space left"
+    assert "the first process could not write its checkpoint" in str(told(both, 1)["unsaved"])
+
+
 def test_what_cannot_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match=r"wants 1 CUDA GPUs, but torch .* finds 0 here; set acc"):

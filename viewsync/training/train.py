@@ -136,14 +136,21 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
                 best = min(best, validation["score"])
             # Asked once: a signal that comes after saving is for the next step.
             last = processes.any(stop.is_set())
+            failure: UserError | OSError | None = None
             if log is not None:
                 # First the log: of what it says beyond the checkpoint, the next run drops the rest.
                 log.write(done, numbers, validation)
                 state = _state(config, before, done, best, validation)
-                if better:
-                    save_checkpoint(out / "best", model, None, state)
-                if due or last:
-                    save_checkpoint(out / "last", model, optimiser, state)
+                try:
+                    if better:
+                        save_checkpoint(out / "best", model, None, state)
+                    if due or last:
+                        save_checkpoint(out / "last", model, optimiser, state)
+                except (UserError, OSError) as error:
+                    failure = error
+            if (due or last) and processes.any(failure is not None):
+                raise failure or processes.stopped(f"{out}: the first process could not write its checkpoint")
+            if log is not None:
                 report(Progress(done, numbers, validation))
             if last:
                 stop.set()  # told in one process, it holds for all
