@@ -34,13 +34,15 @@ def settings(small_scene: Path, small_crowds: Path) -> TrainConfig:
     )
 
 
-def step(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> list[torch.device | None]:
+def step(config: TrainConfig) -> list[torch.device | None]:
     """Devices of the losses, then of all gradients, of a step elsewhere."""
     scene = load(config.scene).scene
     shots = SnapshotSet(scene, config.data, range(*config.train_seeds), config.sampling(tuple(scene.cameras)))
     batch = [shots.draw(0, index) for index in range(config.batch)]
-    monkeypatch.setattr(functorch, "fake_tensor_allow_meta", True)
-    with FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True):
+    with (
+        functorch.patch(fake_tensor_allow_meta=True),
+        FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True),
+    ):
         with ELSEWHERE:
             model = CountingModel(config.model(scene)).train()
         grids = torch.from_numpy(scene_grids(scene, 96, 72)).to(ELSEWHERE)
@@ -55,12 +57,12 @@ def test_a_step_stays_on_its_device(
     small_scene: Path, small_crowds: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = settings(small_scene, small_crowds)
-    assert set(step(config, monkeypatch)) == {ELSEWHERE}
+    assert set(step(config)) == {ELSEWHERE}
     # It would show: labels left behind.
     real = objective.density_loss
     monkeypatch.setattr(objective, "density_loss", lambda p, t: real(p, torch.zeros(t.shape)))
     with pytest.raises(RuntimeError, match=r"(?i)device"):
-        step(config, monkeypatch)
+        step(config)
 
 
 def test_in_bf16_convolutions_give_32_bit_numbers_and_are_measured_in_full(
