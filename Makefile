@@ -14,12 +14,13 @@ JOBS ?= 3
 GATED ?= density,places:none,count:reference-only
 GATE = $(PY) -m viewsync sim sweep --profiles low-fps-5s,paper-citystreet --policies freshest --no-curve
 
-.PHONY: help demo test lint gate setup clean distclean
+.PHONY: help demo test slow lint gate setup clean distclean
 
 help:
 	@echo "make demo [ARGS='--seconds 30 --json']   simulated cameras, agents and hub: counts beside the truth"
 	@echo "make test [ARGS='tests/hub -k buffer']   lint, types, import rules and tests"
 	@echo "make lint                                the first three of these"
+	@echo "make slow                                the dear tests that \`make test\` leaves out"
 	@echo "make gate                                whether synchronising helps, in virtual time"
 	@echo "make setup                               everything for development, in $(VENV)"
 	@echo "make clean, make distclean               remove caches; remove $(VENV) too"
@@ -29,6 +30,9 @@ demo: $(VENV)/.demo-ready
 
 test: lint
 	@exec $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+slow: $(VENV)/.test-ready
+	@exec $(PY) -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/.test-ready
 	@$(PY) -m ruff check --quiet .

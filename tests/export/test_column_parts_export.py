@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnxruntime
+import pytest
 import torch
 
 from export.graphs import fusion_onnx, outputs_of
@@ -22,6 +23,7 @@ def inputs(views: int) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.mark.slow
 def test_all_parts_together_export() -> None:
     torch.manual_seed(1)
     sizes = {"channels": CHANNELS, "heights": HEIGHTS, "width": 16, "cell_m": 0.5}

@@ -112,6 +112,7 @@ def test_a_hub_runs_cls_epi_over_mvms(bundle: Bundle, shots: SnapshotSet) -> Non
     assert hub.objection(("right", "far")) == "graph cls-epi needs all views; missing: left"
 
 
+@pytest.mark.slow
 def test_masked_fusion_over_mvms_takes_any_number_of_views(scene: Scene, tmp_path: Path) -> None:
     model = made(scene, ("cls-epi",), sigma_px=4.0)
     bundle = bundle_parts(model, scene, "shared", kappa_s=2.0).write(tmp_path / "bundle", {}, {})
