@@ -16,14 +16,7 @@ from numpy.typing import NDArray
 from viewsync.errors import BundleError, InternalError
 from viewsync.nets.model import CountingModel
 from viewsync.training.evaluate import BundleRunner
-from viewsync.training.objective import (
-    before_of,
-    distances,
-    fundamentals,
-    pictures,
-    plane_maps,
-    tensors,
-)
+from viewsync.training.inputs import before_of, distances, fundamentals, pictures, plane_maps, tensors
 from viewsync.training.snapshots import Snapshot, SnapshotSet, scene_grids
 from viewsync.wire import FeatureMessage, Tensor, decode, encode
 

@@ -25,7 +25,7 @@ from viewsync.nets.flow import FlowNet
 from viewsync.nets.model import UNKNOWN_OFFSET_S, CountingModel, ModelConfig
 from viewsync.ort import open_session
 from viewsync.training.evaluate import BundleRunner, evaluate
-from viewsync.training.objective import fundamentals, pictures, plane_maps, tensors
+from viewsync.training.inputs import fundamentals, pictures, plane_maps, tensors
 from viewsync.training.snapshots import Sampling, SnapshotSet, scene_grids
 from viewsync.wire import FeatureMessage, OffsetEstimate, Tensor
 

@@ -15,7 +15,7 @@ from viewsync.nets.model import CountingModel, ModelConfig
 from viewsync.nets.perfect import perfect_matching
 from viewsync.nets.synchronisers import Timing
 from viewsync.training.config import TrainConfig
-from viewsync.training.objective import true_people
+from viewsync.training.inputs import true_people
 from viewsync.training.snapshots import Sampling, SnapshotSet
 from viewsync.training.train import Progress, train
 

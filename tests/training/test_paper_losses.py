@@ -12,7 +12,8 @@ from viewsync.nets.model import CountingModel, ModelConfig, Motion
 from viewsync.nets.synchronisers import Moved, Synchronised
 from viewsync.training.config import TrainConfig
 from viewsync.training.flow_losses import camera_warp_loss, similarity_loss, warp_loss
-from viewsync.training.objective import batch_losses, encode_with_synchronous, fundamentals, tensors
+from viewsync.training.inputs import encode_with_synchronous, fundamentals, tensors
+from viewsync.training.objective import batch_losses
 from viewsync.training.snapshots import SnapshotSet, scene_grids
 
 PAPER = ("sls", "cls-cat", "cls-cor", "cls-epi")

@@ -23,7 +23,7 @@ from viewsync.sim.scenes import load
 from viewsync.training import train as training
 from viewsync.training.checkpoint import load_model, load_state, save_checkpoint
 from viewsync.training.config import TrainConfig
-from viewsync.training.objective import encode, single_frames
+from viewsync.training.inputs import encode, single_frames
 from viewsync.training.snapshots import SnapshotSet
 from viewsync.training.train import Progress, levels_of, train
 

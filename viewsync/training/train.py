@@ -31,8 +31,9 @@ from viewsync.training.checkpoint import (
     save_checkpoint,
 )
 from viewsync.training.config import TrainConfig
+from viewsync.training.inputs import device_of, pictures
 from viewsync.training.log import TrainingLog
-from viewsync.training.objective import TOLD, Share, batch_losses, device_of, pictures
+from viewsync.training.objective import TOLD, Share, batch_losses
 from viewsync.training.processes import Processes
 from viewsync.training.snapshots import Snapshot, scene_grids
 from viewsync.training.source import Shots, open_sources, place_of

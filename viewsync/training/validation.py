@@ -9,8 +9,7 @@ from torch import Tensor
 from calib.scene import Scene
 from viewsync.nets.model import CountingModel
 from viewsync.training.config import TrainConfig
-from viewsync.training.losses import view_density
-from viewsync.training.objective import (
+from viewsync.training.inputs import (
     before_of,
     distances,
     encode,
@@ -20,6 +19,7 @@ from viewsync.training.objective import (
     tensors,
     true_people,
 )
+from viewsync.training.losses import view_density
 from viewsync.training.processes import Processes
 from viewsync.training.source import Shots
 from viewsync.training.truth import ground_truth, views_truth
