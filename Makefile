@@ -8,7 +8,8 @@ PIP := $(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt
 # PYTHON=/path/to/python3 chooses the interpreter; else the newest that works. ARGS goes to the program.
 PYTHON ?=
 ARGS ?=
-# Tests that run at once: more than two cores, because many wait for streams and sockets.
+# Tests that run at once: more than two cores, because many wait for streams and sockets. Each computes in one thread,
+# lest their threads contend for the cores.
 JOBS ?= 3
 # What must hold at offsets of 2 s and more, and the runs that it is asked of: docs/latency.md says why these.
 GATED ?= density,places:none,count:reference-only
@@ -29,7 +30,7 @@ demo: $(VENV)/.demo-ready
 	@exec $(PY) -m viewsync demo $(ARGS)
 
 test: lint
-	@exec $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@exec env OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 slow: $(VENV)/.test-ready
 	@exec $(PY) -m pytest -m slow $(ARGS)
