@@ -1,19 +1,20 @@
 """Each part of `column` changes what it says and nothing else: planted people on a grid with odd sides."""
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from viewsync.nets.config import COLUMN_PARTS, ModelConfig
+from viewsync.nets.config import COLUMN_PARTS, MATCHER_PARTS, ModelConfig
 from viewsync.nets.matching import ColumnMatcher, Described, Matches
 from viewsync.nets.model import CountingModel
 from viewsync.nets.rounds import coarser_places, finer_flow, match_in_rounds
-from viewsync.nets.synchronisers import FASTEST_M_S, ground_places, speed_limit
+from viewsync.nets.synchronisers import FASTEST_M_S, Synchronised, ground_places, speed_limit, warp_ground
 from viewsync.training.losses import PartnerRows, partner_loss
 
 ROWS, COLUMNS, CELL_M, LENGTH = 7, 11, 0.5, 12
@@ -38,7 +39,7 @@ def sure(**more: Any) -> ColumnMatcher:
 
 
 def found(first: Described, second: Described, sigma: float, *parts: str) -> Matches:
-    matcher = sure(everybody="everybody" in parts)
+    matcher = sure(everybody="everybody" in parts, mutual="mutual" in parts, sharp="sharp" in parts)
     return match_in_rounds(matcher, first, second, torch.tensor([sigma]), PLACES, SHAPE, parts)
 
 
@@ -66,6 +67,37 @@ def test_another_round_settles_on_one_of_two_doubles() -> None:
         found(first, second, 1.8, *parts).flow_m.reshape(*SHAPE, 2)[3, 2, 0] for parts in ((), ("iterated",))
     )
     assert one > 1.1 and abs(two - 1.0) < 0.3 * abs(one - 1.0)
+
+
+def test_a_sharp_match_goes_all_the_way_to_one_of_two_doubles_and_counts_less() -> None:
+    first, second = planted((0, 3, 2)), planted((0, 3, 4), (0, 3, 8))
+    alone = planted((0, 3, 4))
+    plain, sharp, certain = (
+        found(first, other, 1.8, *parts)
+        for other, parts in ((second, ()), (second, ("sharp",)), (alone, ("sharp",)))
+    )
+    here = 3 * COLUMNS + 2
+    assert plain.moved_m[0, here, 0] > 1.1 and sharp.moved_m[0, here, 0].item() == pytest.approx(
+        1.0, abs=0.02
+    )
+    assert certain.similarity[0, here] > 0.9 > sharp.similarity[0, here] + 0.1
+    assert (sharp.flow_m == sharp.moved_m).all()
+    # In doubt whether there is a partner, a plain flow stops on the way to it.
+    doubtful = planted((0, 3, 2))
+    doubtful.nobody[0, here] = SURE
+    half, full = (found(doubtful, alone, 1.8, *parts) for parts in ((), ("sharp",)))
+    assert half.flow_m[0, here, 0] < 0.6 and full.flow_m[0, here, 0].item() == pytest.approx(1.0, abs=0.02)
+
+
+def test_mutual_partners_leave_each_other_what_is_theirs() -> None:
+    """Two who look alike: one stands where a double is, the other has a double there and one far behind."""
+    first, second = planted((0, 3, 2), (0, 3, 4)), planted((0, 3, 4), (0, 3, 0))
+    for parts, least in (((), 0.3), (("sharp",), 0.9)):
+        taken, shared = (found(first, second, 1.0, *p) for p in ((*parts, "mutual"), parts))
+        middle, stands = 3 * COLUMNS + 2, 3 * COLUMNS + 4
+        assert abs(shared.moved_m[0, middle, 0]) < 0.05  # both are as far off
+        assert taken.moved_m[0, middle, 0] < -least
+        assert abs(taken.moved_m[0, stands, 0]) < 0.1
 
 
 def test_large_cells_lie_in_the_middle_of_those_they_are_made_of() -> None:
@@ -177,6 +209,30 @@ def test_end_to_end_changes_gradients_only() -> None:
     assert torch.allclose(answers[0], answers[1], atol=1e-6)
 
 
+def _keep(into: list[tuple[Any, ...]], module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    into.append(inputs)
+
+
+@pytest.mark.parametrize("method", ["column", "column-2"])
+def test_what_a_sharp_match_brings_weighs_as_much_as_the_match(method: str) -> None:
+    for training in (True, False):
+        torch.manual_seed(3)
+        sizes: dict[str, Any] = {"channels": CHANNELS, "heights": HEIGHTS, "width": 16, "cell_m": CELL_M / 2}
+        model = CountingModel(ModelConfig(methods=(method,), column_parts=("sharp",), **sizes)).train(
+            training
+        )
+        assert model.column is not None
+        fused: list[tuple[Any, ...]] = []
+        model.heads[method].fusion.register_forward_pre_hook(partial(_keep, fused))
+        model.fuse(*given(), (method,))
+        moved = fused[0][1]
+        assert isinstance(moved, Synchronised)
+        ground = model.project(*given()[:3]).features[:, 1:].flatten(0, 1)
+        whole = warp_ground(ground, moved.flow_m.flatten(0, 1), CELL_M).unflatten(0, (1, VIEWS - 1))
+        assert torch.allclose(moved.warped, whole * moved.evidence[:, :, :1], atol=1e-5)
+        assert 0 < moved.evidence[:, :, 0].max() <= 1
+
+
 def test_shared_descriptors_are_read_off_the_ground_features() -> None:
     own, shared = made(), made("shared")
     assert own.column is not None and shared.column is not None
@@ -204,5 +260,8 @@ def test_parts_that_cannot_be_are_refused_and_plain_ones_leave_no_trace() -> Non
     for wrong, why in ((("faster",), "do not know faster"), (("shared", "shared"), "once each")):
         with pytest.raises(ValueError, match=why):
             ModelConfig(methods=("column",), column_parts=wrong)
-    with pytest.raises(ValueError, match="of the method column"):
+    with pytest.raises(ValueError, match="of the methods column and column-2"):
         ModelConfig(methods=("none",), column_parts=("shared",))
+    assert ModelConfig(methods=("column-2",), column_parts=MATCHER_PARTS).column_parts == MATCHER_PARTS
+    with pytest.raises(ValueError, match=r"column-2 has not shared.*choose from everybody, mutual, sharp"):
+        ModelConfig(methods=("column", "column-2"), column_parts=("shared", "sharp"))

@@ -82,6 +82,25 @@ def test_nobody_else_is_matched(moved: Synchronised) -> None:
     assert torch.isfinite(moved.warped).all() and torch.isfinite(moved.flow_m).all()
 
 
+def test_perfect_flow_goes_with_the_nearest_person_and_does_not_tell_where_people_stand() -> None:
+    truth, ground = people(), blobs(people())
+    found = perfect_matching(truth, ground, timing(), CELL_M, everywhere=True)
+    cells = ground_places(ROWS, COLUMNS, CELL_M, torch.zeros(1))
+    shown = truth.seen[0, 0]
+    nearest = torch.cdist(cells, truth.place_m[0, 0][shown]).argmin(dim=1)
+    who = shown.nonzero().flatten()[nearest].reshape(ROWS, COLUMNS)
+    # View 2 shows persons 0 and 1, view 1 only person 0 and, beyond its edge, 4: all around them, near or far.
+    for view, persons in ((1, (0,)), (2, (0, 1))):
+        for person in (0, 1, 4):
+            went = torch.tensor(PLACE[person][view]) - torch.tensor(PLACE[person][0])
+            both = person in persons
+            assert (found.evidence[0, view - 1, 0][who == person] == both).all(), (view, person)
+            assert torch.allclose(found.flow_m[0, view - 1][who == person], went * both, atol=1e-5)
+    nobody = People(truth.place_m, torch.zeros_like(truth.seen))
+    empty = perfect_matching(nobody, ground, timing(), CELL_M, everywhere=True)
+    assert empty.evidence.abs().max() == 0 == empty.flow_m.abs().max()
+
+
 def test_at_offset_zero_nothing_moves() -> None:
     still = people()
     still = replace(still, place_m=still.place_m[:, :1].expand(-1, 3, -1, -1).clone())

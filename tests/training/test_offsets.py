@@ -95,7 +95,7 @@ def test_parts_and_offsets_are_one_config_line(small_scene: Path) -> None:
     for line in ("column_parts=[faster]", "offsets=never"):
         with pytest.raises(ConfigError):
             load_config(TrainConfig, None, (line,), defaults=plain)
-    with pytest.raises(ConfigError, match="of the method column"):
+    with pytest.raises(ConfigError, match="of the methods column"):
         load_config(TrainConfig, None, ("column_parts=[shared]", "methods=[none]"), defaults=plain)
 
 
@@ -104,7 +104,7 @@ def test_the_table_of_column_trains_a_row_for_each_part_and_no_row_twice() -> No
     assert {"BaseU", "column", "iterated", "shared", "known", "unknown", "perfect-matching"} <= set(names)
     paper = {c.folder for c in cells(3)}
     shared = [c.row.name for c in cells("column", ["pets2009-sim random"]) if c.folder in paper]
-    assert sorted(shared) == ["BaseU", "column", "perfect-matching"]
+    assert sorted(shared) == ["BaseU", "column", "perfect-flow", "perfect-matching"]
     only = cells("column", ["pets2009-sim random iterated"])
     assert [c.row.settings["column_parts"] for c in only] == [("iterated",)]
     assert Cell("column", *("pets2009-sim", "random"), only[0].row).folder.endswith(

@@ -111,6 +111,10 @@ def test_a_cell_is_a_number_only_where_it_is_finished_and_flat(monkeypatch: pyte
     results[folder(ROWS[3, "perfect-matching", "bound"])] = [Result(scores(3.5, 5), 100, True)]
     text = markdown(3, results, ["pets2009-sim"])
     assert "of what perfect matching gains over BaseU, CLS-epi (ℓp+ℓs) gains: MAE 0.79" in text
+    results[folder(ROWS[3, "perfect-flow", "bound"])] = [Result(scores(5.0, 6), 100, True)]
+    text = markdown(3, results, ["pets2009-sim"])
+    assert "of what perfect matching gains over BaseU, CLS-epi (ℓp+ℓs) gains: MAE 0.79" in text
+    assert "of what perfect flow gains over BaseU, CLS-epi (ℓp+ℓs) gains: MAE 1." in text
     results[folder(ROWS[3, "synchronised", "bound"])] = [Result(scores(7.0, 9), 100, True)]
     text = markdown(3, results, ["pets2009-sim"])
     assert "within noise, so that it cannot rank methods: MAE" in text and "MAE no gap" in text

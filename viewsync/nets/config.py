@@ -18,12 +18,16 @@ SCENE_LEVEL = ("sls",)
 # Ours before projection: one network for all pairs, whatever the size of the features.
 PLANE_LEVEL = ("cls-plane",)
 # What needs the truth: measured beside the others, never exported.
-BOUNDS = ("perfect-matching",)
+BOUNDS = ("perfect-matching", "perfect-flow")
 # Needs each view's frame before, too.
 TWO_FRAMES = ("column-2",)
 ALL_METHODS = (*METHODS, *TWO_FRAMES, *SCENE_LEVEL, *CAMERA_LEVEL, *PLANE_LEVEL, *BOUNDS)
 # What `column` can have that the shipped one has not; each changes one thing.
-COLUMN_PARTS = ("end-to-end", "coarse-to-fine", "iterated", "shared", "everybody", "speed-limit")
+COLUMN_PARTS = (
+    *("end-to-end", "coarse-to-fine", "iterated", "shared", "everybody", "speed-limit", "mutual", "sharp"),
+)
+# Those of the matcher, which `column-2` has, too.
+MATCHER_PARTS = ("everybody", "mutual", "sharp")
 FUSIONS = ("masked", "concat")
 FLOW_NETS = ("shared", "pair")
 BASES = ("ours", "mvms")
@@ -157,10 +161,13 @@ def refused_parts(parts: tuple[str, ...], methods: tuple[str, ...]) -> str:
     if unknown or len(set(parts)) < len(parts):
         what = f"do not know {', '.join(unknown)}" if unknown else "are named once each"
         return f"column_parts {what}; choose from {', '.join(COLUMN_PARTS)}"
-    if parts and "column" not in methods:
-        return "column_parts are of the method column; methods has it not"
-    if parts and "column-2" in methods:
-        return "column-2 has no column_parts, and shares its matcher with column; train them apart"
+    if parts and not {"column", *TWO_FRAMES} & set(methods):
+        return "column_parts are of the methods column and column-2; methods has neither"
+    if "column-2" in methods and (unfit := [part for part in parts if part not in MATCHER_PARTS]):
+        return (
+            f"column-2 has not {', '.join(unfit)}, and shares its matcher with column; "
+            f"choose from {', '.join(MATCHER_PARTS)}, or train them apart"
+        )
     return ""
 
 

@@ -8,6 +8,7 @@ Shape letters: B batch, P pairs of views, D descriptor length, N ground cells of
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FAR = -1e4
+# Variance, m², of the places that a cell's partner may be at, where its match counts half (part `sharp`).
+HALF_TRUSTED_M2 = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,9 @@ class ColumnMatcher(nn.Module):
     The prior is the paper's (Fig. 3), on the ground instead of along the epipolar line.
 
     An unknown offset gets a σ of its own, learned like v and σ₀. everybody: without the outcome "nobody";
-    every cell that a view looks at has a partner in every view that looks anywhere.
+    every cell that a view looks at has a partner in every view that looks anywhere. mutual: partners are
+    chosen by what both sides say (dual softmax: Sun et al., LoFTR, 2021, Eq. 1, 2). sharp: the flow leads to
+    the best of several candidates, all the way, and a match counts less the farther they are apart.
     """
 
     def __init__(
@@ -85,9 +90,13 @@ class ColumnMatcher(nn.Module):
         spread_m: float = 0.45,
         unknown_m: float = 1.8,
         everybody: bool = False,
+        mutual: bool = False,
+        sharp: bool = False,
     ) -> None:
         super().__init__()
         self.everybody = everybody
+        self.mutual = mutual
+        self.sharp = sharp
         self.log_scale = nn.Parameter(torch.tensor(2.5))
         self.log_sigma = nn.Parameter(torch.tensor([walk_m_s, spread_m, unknown_m]).log())
         self.nobody = nn.Parameter(torch.zeros(2))
@@ -123,12 +132,14 @@ class ColumnMatcher(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Outcome for P pairs: similarity (P, N) that the first view's cell has a partner, flow (P, N, 2) metres
-    from that cell to the partner's place, accounted (P, N) that the second view's cell has a partner in the
-    first.
+    """Outcome for P pairs: similarity (P, N) that the first view's cell has a partner, which of a `sharp`
+    matcher counts how sure its place is, too; moved_m (P, N, 2) metres from that cell to the partner's place,
+    and flow_m (P, N, 2) what of it is applied; accounted (P, N) that the second view's cell has a partner in
+    the first.
     """
 
     similarity: Tensor
+    moved_m: Tensor
     flow_m: Tensor
     accounted: Tensor
 
@@ -140,36 +151,62 @@ def match_all(
     sigma_m: Tensor,
     places_m: Tensor,
     centre_m: Tensor | None = None,
+    where: bool = True,
 ) -> Matches:
     """Match every cell of P pairs of views; places (N, 2) metres, sigma (P,) m. centre (P, N, 2): where the
-    prior expects the partner of each cell of the first view; None: where the cell is.
-
-    The flow is a differentiable arg-max: the mean place under the squared, renormalised match probabilities,
-    which keeps to one of several candidates better than the plain mean. One exponential of the score matrix
-    serves both directions.
+    prior expects the partner of each cell of the first view; None: where the cell is. where: as `outcome`.
     """
     places = places_m.unsqueeze(0).expand(sigma_m.shape[0], -1, -1)
     keys = matcher.keys(first, places if centre_m is None else centre_m, sigma_m, first=True)
     scores = torch.matmul(keys.transpose(1, 2), matcher.keys(second, places, sigma_m, first=False))
-    return outcome(matcher, first, second, scores, places)
+    return outcome(matcher, first, second, scores, places, where)
 
 
 def outcome(
-    matcher: ColumnMatcher, first: Described, second: Described, scores: Tensor, places: Tensor
+    matcher: ColumnMatcher,
+    first: Described,
+    second: Described,
+    scores: Tensor,
+    places: Tensor,
+    where: bool = True,
 ) -> Matches:
-    """What scores (P, N, N) of all pairs of cells say; places (P, N, 2) metres."""
+    """What scores (P, N, N) of all pairs of cells say; places (P, N, 2) metres. where: whether to look for
+    partners' places, too; else nothing moves.
+
+    A partner's place is a differentiable arg-max: the mean place under the squared, renormalised match
+    probabilities, which keeps to one of several candidates better than the plain mean; of a `sharp` matcher
+    under their eighth power, which all but is one of them. One exponential of the score matrix serves both
+    directions.
+    """
     peak = scores.amax(dim=2, keepdim=True)
     # Floored so that nothing underflows into the denormal numbers, which are very slow; e^-38 is nothing.
-    weight = torch.exp((scores - peak).clamp_min(-38.0))
-    total = weight.sum(dim=2)
+    weight = scores.sub(peak).clamp_min_(-38.0).exp_()
+    back = torch.matmul(torch.exp(peak.clamp(-38.0, 38.0)).transpose(1, 2), weight).squeeze(1)
     if matcher.everybody:
         similarity = first.inside * second.inside.amax(dim=1, keepdim=True)
         accounted = second.inside * first.inside.amax(dim=1, keepdim=True)
     else:
         here, there = matcher.nobody_score(first.nobody), matcher.nobody_score(second.nobody)
-        similarity = torch.sigmoid(peak.squeeze(2) + total.log() - here) * first.inside
-        back = torch.matmul(torch.exp(peak.clamp(-38.0, 38.0)).transpose(1, 2), weight).squeeze(1)
+        similarity = torch.sigmoid(peak.squeeze(2) + weight.sum(dim=2).log() - here) * first.inside
         accounted = torch.sigmoid(back.clamp_min(1e-30).log() - there) * second.inside
-    sharp = weight * weight
-    mean = torch.matmul(sharp, places) / sharp.sum(dim=2, keepdim=True)
-    return Matches(similarity, (mean - places) * similarity.unsqueeze(2), accounted)
+        back = back + torch.exp(there.clamp(-38.0, 38.0))
+    if not where:
+        return Matches(similarity, places * 0.0, places * 0.0, accounted)
+    if matcher.mutual:
+        # The root of both directions' shares, but for what is the same along a row.
+        weight = weight * back.clamp_min(1e-30).rsqrt().unsqueeze(1)
+        weight = (weight / weight.amax(dim=2, keepdim=True).clamp_min(1e-30)).clamp_min_(math.exp(-38.0))
+    shares = weight * weight
+    if not matcher.sharp:
+        moved = _mean(shares, places) - places
+        return Matches(similarity, moved, moved * similarity.unsqueeze(2), accounted)
+    square = places.square().sum(dim=2, keepdim=True)
+    found = _mean(shares, torch.cat([places, square], dim=2))
+    variance = (found[..., 2] - found[..., :2].square().sum(dim=2)).clamp_min(0.0)
+    moved = _mean(shares.clamp_min(5e-9).square().square(), places) - places  # floored as above
+    return Matches(similarity / (1.0 + variance / HALF_TRUSTED_M2), moved, moved, accounted)
+
+
+def _mean(weight: Tensor, values: Tensor) -> Tensor:
+    """Mean (P, N, K) of values (P, N, K) under every row of weights (P, N, N)."""
+    return torch.matmul(weight, values) / weight.sum(dim=2, keepdim=True)

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from viewsync.nets.base import base_of
 from viewsync.nets.camera_level import CameraSynchroniser
 from viewsync.nets.cls_plane import PlaneSynchroniser, evidence_of
+from viewsync.nets.config import BOUNDS, PLANE_LEVEL, TWO_FRAMES
 from viewsync.nets.config import METHODS as METHODS
-from viewsync.nets.config import PLANE_LEVEL, TWO_FRAMES
 from viewsync.nets.config import UNKNOWN_FROM_S as UNKNOWN_FROM_S
 from viewsync.nets.config import UNKNOWN_OFFSET_S as UNKNOWN_OFFSET_S
 from viewsync.nets.config import ModelConfig as ModelConfig
@@ -33,7 +33,6 @@ from viewsync.nets.synchronisers import (
     NoSynchroniser,
     Synchronised,
     Timing,
-    warp_ground,
 )
 from viewsync.nets.two_frames import EXTRA_EVIDENCE, Before, TwoFrames, TwoFrameSynchroniser
 
@@ -156,7 +155,7 @@ class CountingModel(nn.Module):
         """Images (B, V, 3, H, W) in 0..1, grids (B, V, Z, Hg, Wg, 2), present (B, V) as 0 or 1, offsets
         (B, V) in seconds or UNKNOWN_OFFSET_S, for camera-level methods F (B, V, 3, 3) from the reference's
         features to view i's, and for a base that chooses scales the distance (B, V, h, w) of every place, to
-        the answers of every method. people: the truth, for the bound `perfect-matching`; before: as `fuse`.
+        the answers of every method. people: the truth, for BOUNDS; before: as `fuse`.
         planes: for `cls-plane`, maps (B, V, Z, 4, 3) from view i's features to the reference's.
         """
         geometry = view_from_ground, present, offset_s, self.config.methods
@@ -225,10 +224,10 @@ class CountingModel(nn.Module):
                 moved = synchronised = self.walking(self.column.matcher, two_frames, ground, timing, coarse_m)
             elif method == "none":
                 moved = self.none(columns, ground, timing, coarse_m)
-            elif method == "perfect-matching":
+            elif method in BOUNDS:
                 if people is None:
-                    raise ValueError("perfect-matching needs the truth: where people are, and who is seen")
-                moved = perfect_matching(people, ground, timing, coarse_m)
+                    raise ValueError(f"{method} needs the truth: where people are, and who is seen")
+                moved = perfect_matching(people, ground, timing, coarse_m, method == "perfect-flow")
             elif method in self.before or method in self.over_planes:
                 lines = self._lines(method, fundamental, features, present)
                 shifted: Moved
@@ -287,6 +286,4 @@ class CountingModel(nn.Module):
             return self.column.synchronise(described, ground, timing, cell_m)
         with torch.no_grad():
             found = self.column.synchronise(described, ground, timing, cell_m)
-        others = ground[:, 1:]
-        warped = warp_ground(others.flatten(0, 1), found.flow_m.flatten(0, 1), cell_m)
-        return Synchronised(warped.unflatten(0, others.shape[:2]), others, found.evidence, found.flow_m)
+        return self.column.moved(ground[:, 1:], found.evidence, found.flow_m, cell_m)

@@ -1,9 +1,11 @@
-"""The bound `perfect-matching`: true correspondences in place of learned ones, for the same warp, evidence,
-fusion and decoder that `column` has.
+"""The bounds `perfect-matching` and `perfect-flow`: true correspondences in place of learned ones, for the
+same warp, evidence, fusion and decoder that `column` has.
 
-It says what any synchroniser could reach that has one frame per view: people whom both views show are
-brought to where the reference has them, and nothing is known of anybody else. It needs a simulator's truth,
-so it is never exported.
+They say what a synchroniser could reach that has one frame per view: people whom both views show are brought
+to where the reference has them, and nothing is known of anybody else. `perfect-matching` knows whose cell a
+cell is, and so shows the decoder where people stand, which no matching could; `perfect-flow` says of every
+cell where the nearest person went, near or far, and leaves it to the features to tell where people are. They
+need a simulator's truth, so they are never exported.
 
 Shape letters: B batch, V views (slot 0 the reference), N people, D channels, Hm Wm matching grid.
 """
@@ -17,7 +19,8 @@ from torch import Tensor
 
 from viewsync.nets.synchronisers import Synchronised, Timing, ground_places, warp_ground
 
-# A cell belongs to the nearest person shown within this distance: a body, and what its features spread over.
+# For `perfect-matching` a cell belongs to the nearest person shown within this distance: a body, and what its
+# features spread over.
 BODY_M = 0.75
 
 
@@ -39,9 +42,12 @@ class People:
             )
 
 
-def perfect_matching(people: People, ground: Tensor, timing: Timing, cell_m: float) -> Synchronised:
+def perfect_matching(
+    people: People, ground: Tensor, timing: Timing, cell_m: float, everywhere: bool = False
+) -> Synchronised:
     """Ground features (B, V, D, Hm, Wm) on cells of `cell_m` metres, brought to the reference's instant by
-    the truth. Only features carry a gradient.
+    the truth. Only features carry a gradient. everywhere: every cell goes with the nearest person shown, as
+    `perfect-flow` has it.
     """
     batch, views, _, rows, columns = ground.shape
     place = people.place_m.to(ground.device, torch.float32)  # of half the digits, 20 m would be told to 10 cm
@@ -57,7 +63,8 @@ def perfect_matching(people: People, ground: Tensor, timing: Timing, cell_m: flo
     )
     distance = torch.where(shown.unsqueeze(2), distance, torch.full_like(distance, torch.inf))
     near, who = distance.min(dim=3)
-    taken = (near <= max(BODY_M, 0.75 * cell_m)).to(place)  # (B, V, Hm·Wm); three quarters reach a corner
+    reach_m = max(BODY_M, 0.75 * cell_m)  # three quarters reach a corner
+    taken = (near.isfinite() if everywhere else near <= reach_m).to(place)  # (B, V, Hm·Wm)
 
     def of_cell(slot: Tensor, values: Tensor) -> Tensor:
         """`values` (B, V-1, N[, 2]) of the person whose cell it is, of `slot` (B, V-1, Hm·Wm)."""

@@ -26,6 +26,7 @@ def match_in_rounds(
     places_m: Tensor,
     shape: tuple[int, int],
     parts: Collection[str] = (),
+    where: bool = True,
 ) -> Matches:
     """`match_all` on a grid of `shape` rows and columns, in the rounds that `parts` name; none: one."""
     centre: Tensor | None = None
@@ -35,10 +36,11 @@ def match_in_rounds(
             matcher, coarser(matcher, first, shape), coarser(matcher, second, shape), sigma_m, large
         )
         centre, sigma_m = places_m + finer_flow(found.flow_m, shape), sigma_m * TIGHTER
-    found = match_all(matcher, first, second, sigma_m, places_m, centre)
-    if "iterated" in parts:
+    again = "iterated" in parts
+    found = match_all(matcher, first, second, sigma_m, places_m, centre, where or again)
+    if again:
         centre, sigma_m = places_m + found.flow_m, sigma_m * TIGHTER
-        found = match_all(matcher, first, second, sigma_m, places_m, centre)
+        found = match_all(matcher, first, second, sigma_m, places_m, centre, where)
     return found
 
 

@@ -137,7 +137,9 @@ class ColumnSynchroniser(nn.Module):
             if "shared" in parts
             else ColumnDescriptor(channels, heights, length)
         )
-        self.matcher = ColumnMatcher(everybody="everybody" in parts)
+        self.matcher = ColumnMatcher(
+            everybody="everybody" in parts, mutual="mutual" in parts, sharp="sharp" in parts
+        )
         self.end_to_end = "end-to-end" in parts
 
     def describe(self, columns: Columns, ground: Tensor) -> Described:
@@ -207,6 +209,7 @@ class ColumnSynchroniser(nn.Module):
             places,
             (rows, columns),
             self.parts,
+            where=False,
         )
         if others > 1:
             by_peers = peers.accounted.reshape(batch, others, rest, -1).sum(dim=2)
@@ -223,8 +226,18 @@ class ColumnSynchroniser(nn.Module):
         flow = found.flow_m.reshape(batch, others, rows, columns, 2)
         if "speed-limit" in self.parts:
             flow = speed_limit(flow, offset, known)
-        warped = warp_ground(ground[:, 1:].flatten(0, 1), flow.flatten(0, 1), cell_m)
-        return Synchronised(warped.unflatten(0, (batch, others)), ground[:, 1:], evidence, flow)
+        return self.moved(ground[:, 1:], evidence, flow, cell_m)
+
+    def moved(self, others: Tensor, evidence: Tensor, flow_m: Tensor, cell_m: float) -> Synchronised:
+        """The other views' ground features (B, V-1, D, Hm, Wm) moved by what was found; `sharp` flow leads
+        everywhere to somebody, so what it brings weighs as much as the match.
+        """
+        warped = warp_ground(others.flatten(0, 1), flow_m.flatten(0, 1), cell_m).unflatten(
+            0, others.shape[:2]
+        )
+        if self.matcher.sharp:
+            warped = warped * evidence[:, :, :1]
+        return Synchronised(warped, others, evidence, flow_m)
 
 
 def speed_limit(flow_m: Tensor, offset_s: Tensor, known: Tensor) -> Tensor:

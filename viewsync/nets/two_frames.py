@@ -130,9 +130,7 @@ class TwoFrameSynchroniser(nn.Module):
         age_s, there = before.age_s.flatten(), before.present.flatten()
         sigma = matcher.sigma_m(age_s, torch.ones_like(age_s))
         found = match_all(matcher, flat(described, there), flat(earlier, there), sigma, places_m)
-        # The flow comes shrunk by its probability; that stays apart here, as `sure`.
-        moved = found.flow_m / found.similarity.clamp_min(1e-3).unsqueeze(2)
-        return Walk(moved, found.similarity * there.unsqueeze(1), age_s)
+        return Walk(found.moved_m, found.similarity * there.unsqueeze(1), age_s)
 
     def ahead(self, walk: Walk, offset_s: Tensor, places_m: Tensor) -> tuple[Tensor, Tensor]:
         """Where whoever stands in each cell is `offset_s` (P,) later than the newest frame, walking on
@@ -191,13 +189,14 @@ class TwoFrameSynchroniser(nn.Module):
         offset_s: Tensor,
         known: Tensor,
         places_m: Tensor,
+        where: bool = True,
     ) -> Matches:
-        """Match P pairs of views, the second `offset_s` (P,) later than the first."""
+        """Match P pairs of views, the second `offset_s` (P,) later than the first; where: as `outcome`."""
         keys = self.keys(matcher, *first, offset_s, known, places_m, first=True)
         others = self.keys(matcher, *second, -offset_s, known, places_m, first=False)
         scores = torch.matmul(keys.transpose(1, 2), others)
         places = places_m.unsqueeze(0).expand(offset_s.shape[0], -1, -1)
-        return outcome(matcher, first[0], second[0], scores, places)
+        return outcome(matcher, first[0], second[0], scores, places, where)
 
     def forward(
         self, matcher: ColumnMatcher, found: TwoFrames, ground: Tensor, timing: Timing, cell_m: float
@@ -227,7 +226,9 @@ class TwoFrameSynchroniser(nn.Module):
         carried = cells * (1.0 - leaving) + splat(cells * leaving, target, cell_m)
         arrived = splat(leaving, target, cell_m)
         flow = matches.flow_m.reshape(-1, rows, columns, 2)
-        warped = warp_ground(unmoved, flow, cell_m).unflatten(0, (batch, others))
+        warped = warp_ground(unmoved, flow, cell_m)
+        if matcher.sharp:
+            warped = warped * matches.similarity.reshape(-1, 1, rows, columns)
         evidence = torch.cat(
             [
                 matches.similarity.reshape(-1, 1, rows, columns),
@@ -239,7 +240,7 @@ class TwoFrameSynchroniser(nn.Module):
             dim=1,
         ).unflatten(0, (batch, others))
         return Synchronised(
-            warped,
+            warped.unflatten(0, (batch, others)),
             carried[:, :-2].unflatten(0, (batch, others)),
             evidence,
             flow.unflatten(0, (batch, others)),
@@ -279,6 +280,7 @@ class TwoFrameSynchroniser(nn.Module):
             offset[mine] - offset[theirs],
             known[mine] * known[theirs],
             places,
+            where=False,
         )
         return found_there, peers.accounted.reshape(batch, others, rest, -1).sum(dim=2)
 

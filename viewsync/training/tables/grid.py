@@ -53,6 +53,7 @@ _NONE = {"methods": ("none",)}
 REFERENCE_ONLY = Row("reference-only", "bound", {"methods": ("reference-only",)})
 SYNCHRONISED = Row("synchronised", "bound", {**_NONE, "kappa_s": 0.0, "tau_s": None}, synchronised=True)
 PERFECT = Row("perfect-matching", "bound", {"methods": ("perfect-matching",)})
+FLOW = Row("perfect-flow", "bound", {"methods": ("perfect-flow",)})
 COLUMN = Row("column", "ours", {"methods": ("column",)})
 COLUMN_2 = Row("column-2", "ours, two frames", {"methods": ("column-2",)})
 PLANE = Row("cls-plane", "ours", {"methods": ("cls-plane",)})
@@ -135,22 +136,25 @@ TABLES: Mapping[Table, tuple[Row, ...]] = {
         REFERENCE_ONLY,
         SYNCHRONISED,
         PERFECT,
+        FLOW,
     ),
     "column": (
         BASE_U,
         COLUMN,
         *(_column(part, {"column_parts": (part,)}) for part in COLUMN_PARTS),
         _column("coarse+iterated", {"column_parts": ("coarse-to-fine", "iterated")}),
+        _column("mutual+sharp", {"column_parts": ("mutual", "sharp")}),
         _column("known", {"offsets": "known"}),
         _column("known+limit", {"offsets": "known", "column_parts": ("speed-limit",)}),
         _column("unknown", {"offsets": "unknown"}),
         PERFECT,
+        FLOW,
     ),
 }
 # Cells that say most come first.
 _FIRST = (
     *("BaseS", "BaseU", "reference-only", "synchronised"),
-    *("column", "perfect-matching", "column-2", "CLS-epi", "CLS-cor"),
+    *("column", "perfect-matching", "perfect-flow", "column-2", "CLS-epi", "CLS-cor"),
 )
 _FIRST_PLACE = ("pets2009-sim", "random")
 

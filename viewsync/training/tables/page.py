@@ -120,10 +120,12 @@ def _worth(table: Table, results: Results, data_set: str, latency: str) -> list[
     for name, closed in figures(found).items():
         cells = [f"{_METRIC_NAMES[m]} {_interval(f) if f else 'no gap'}" for m, f in closed.items()]
         lines.append(f"gap closed by {name}: {', '.join(cells)}")
-    perfect = found.pop("perfect-matching (bound)", None)
-    for name, closed in {} if perfect is None else figures({**found, "synchronised": perfect}).items():
-        cells = [f"{_METRIC_NAMES[m]} {_interval(f) if f else 'no gain'}" for m, f in closed.items()]
-        lines.append(f"of what perfect matching gains over BaseU, {name} gains: {', '.join(cells)}")
+    perfect = {name: found.pop(f"perfect-{name} (bound)", None) for name in ("matching", "flow")}
+    for what, reached in perfect.items():
+        shares = {} if reached is None else figures({**found, "synchronised": reached})
+        for name, closed in shares.items():
+            cells = [f"{_METRIC_NAMES[m]} {_interval(f) if f else 'no gain'}" for m, f in closed.items()]
+            lines.append(f"of what perfect {what} gains over BaseU, {name} gains: {', '.join(cells)}")
     if "BaseU" in found:
         gaps = {m: gap(found["BaseU"], bound, m) for m in CLOSURE_METRICS}
         text = ", ".join(f"{_METRIC_NAMES[m]} {_interval(f)}" for m, f in gaps.items())
