@@ -89,7 +89,7 @@ def test_perfect_flow_goes_with_the_nearest_person_and_does_not_tell_where_peopl
     shown = truth.seen[0, 0]
     nearest = torch.cdist(cells, truth.place_m[0, 0][shown]).argmin(dim=1)
     who = shown.nonzero().flatten()[nearest].reshape(ROWS, COLUMNS)
-    # View 2 shows persons 0 and 1, view 1 only person 0 and, beyond its edge, 4: all around them, near or far.
+    # View 2 shows persons 0 and 1, view 1 only 0 and, beyond its edge, 4: all around them, near or far.
     for view, persons in ((1, (0,)), (2, (0, 1))):
         for person in (0, 1, 4):
             went = torch.tensor(PLACE[person][view]) - torch.tensor(PLACE[person][0])
