@@ -10,7 +10,7 @@ PYTHON ?=
 ARGS ?=
 # Tests that run at once: more than two cores, because many wait for streams and sockets. Each computes in one thread,
 # lest their threads contend for the cores.
-JOBS ?= 3
+JOBS ?= 4
 # What must hold at offsets of 2 s and more, and the runs that it is asked of: docs/latency.md says why these.
 GATED ?= density,places:none,count:reference-only
 GATE = $(PY) -m viewsync sim sweep --profiles low-fps-5s,paper-citystreet --policies freshest --no-curve

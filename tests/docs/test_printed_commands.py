@@ -124,6 +124,9 @@ RUN_BY = {
     ),
     "evaluate --mohicans! --checkpoint --json --picture": "test_the_command_prints_writes_and_draws",
     "evaluate --reach! --checkpoint --data --crowds --frames": "test_the_command_prints_who_is_within_reach",
+    "evaluate --matches! --checkpoint --data --crowds --frames --threads": (
+        "test_the_command_prints_who_is_found"
+    ),
     "data make --out --only --workers": "test_the_command_makes_a_set_once_and_carries_its_truth",
     "data check": "test_a_whole_set_is_said_to_be_whole",
     "bench --json": "test_the_json_has_every_row",

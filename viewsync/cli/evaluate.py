@@ -8,6 +8,7 @@ from viewsync.cli.accuracy import measure_crowds
 from viewsync.cli.authors import layout_of, measure_authors
 from viewsync.cli.by_offset import table_by_offset
 from viewsync.cli.crowds import crowd_range
+from viewsync.cli.matches import measure_matches
 from viewsync.cli.mohicans import measure_mohicans
 from viewsync.cli.reach import measure_reach
 from viewsync.cli.sequences import measure_sequences
@@ -164,6 +165,9 @@ def _constant_offsets(
 @click.option(
     "--reach", is_flag=True, help="Instead, how many people cls-plane of a checkpoint could find at all."
 )
+@click.option(
+    "--matches", is_flag=True, help="Instead, how many people's partners a bundle or checkpoint finds."
+)
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="To make crowds with.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="To answer with.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write it here.")
@@ -198,6 +202,7 @@ def command(
     mohicans: bool,
     picture: Path | None,
     reach: bool,
+    matches: bool,
     workers: int,
     threads: int,
     json_path: Path | None,
@@ -233,6 +238,12 @@ def command(
             measure_mohicans(checkpoints, json_path, picture, threads)
         else:
             measure_reach(checkpoints[0], scene, data, crowds, frames, kappa_s)
+        return
+    if matches:
+        if len(checkpoints) + (bundle is not None) != 1:
+            raise click.UsageError("--matches is of one --checkpoint or of one --bundle")
+        one = next(iter(checkpoints), None)
+        measure_matches(one, bundle, scene, data, crowds, frames, kappa_s, threads)
         return
     if by_offset and (bundle is not None or not checkpoints or tau_s is not None):
         raise click.UsageError(
