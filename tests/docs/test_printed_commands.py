@@ -93,6 +93,9 @@ RUN_BY = {
     "evaluate --checkpoint --crowds --tuning! --frames --threads --markdown": (
         "test_a_checkpoint_answers_for_a_scene_it_never_saw"
     ),
+    "evaluate --checkpoint --data --crowds --tuning! --frames --threads --markdown": (
+        "test_a_checkpoint_answers_for_a_scene_it_never_saw"
+    ),
     "sim describe --scene --people --crowds --json": "test_the_command_prints_json",
     "train --config --out --set": "test_ctrl_c_saves_and_the_same_command_goes_on",
     "export --checkpoint --scene --out --replace --accuracy --data --crowds": (
@@ -124,6 +127,7 @@ RUN_BY = {
     ),
     "evaluate --mohicans! --checkpoint --json --picture": "test_the_command_prints_writes_and_draws",
     "evaluate --reach! --checkpoint --data --crowds --frames": "test_the_command_prints_who_is_within_reach",
+    "evaluate --matches! --bundle --frames": "test_the_command_asks_a_bundle_too",
     "evaluate --matches! --checkpoint --data --crowds --frames --threads": (
         "test_the_command_prints_who_is_found"
     ),

@@ -24,17 +24,19 @@ def inputs(views: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_all_parts_together_export() -> None:
+@pytest.mark.parametrize("parts", [COLUMN_PARTS, ("mutual", "sharp")])
+def test_parts_together_export(parts: tuple[str, ...]) -> None:
     torch.manual_seed(1)
     sizes = {"channels": CHANNELS, "heights": HEIGHTS, "width": 16, "cell_m": 0.5}
-    model = CountingModel(ModelConfig(methods=("column",), column_parts=COLUMN_PARTS, **sizes)).eval()  # type: ignore[arg-type]
+    model = CountingModel(ModelConfig(methods=("column",), column_parts=parts, **sizes)).eval()  # type: ignore[arg-type]
     file, names = fusion_onnx(model, "column", inputs(4))
     assert names == outputs_of("column")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    for views in (3, 4):
+    for views, present in ((3, 3), (4, 4), (4, 3)):
         given = inputs(views)
+        given["present"][present:] = 0.0
         density, flow, match = session.run(list(names), {k: v.numpy() for k, v in given.items()})
         with torch.inference_mode():
             answer = model.fuse(

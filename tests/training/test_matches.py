@@ -11,6 +11,7 @@ from calib.ground import GroundGrid
 from viewsync.cli import main
 from viewsync.nets.config import ModelConfig
 from viewsync.nets.model import CountingModel
+from viewsync.sim.dataset import make_set
 from viewsync.sim.scenes import load
 from viewsync.training.checkpoint import save_checkpoint
 from viewsync.training.config import TrainConfig
@@ -18,10 +19,10 @@ from viewsync.training.matches import Sought, of_snapshot
 from viewsync.training.snapshots import Snapshot
 
 GROUND = GroundGrid(-2.0, 1.0, 0.25, columns=40, rows=24)
-# Person 0 is in both views, 1 in the reference only, 2 in the other only, 3 has left the ground's far side.
-HERE = np.array([[0.1, 2.1], [3.1, 4.1], [5.1, 3.1], [6.6, 5.6]])
-THERE = np.array([[2.1, 3.1], [3.1, 5.1], [5.1, 1.1], [8.6, 5.6]])
-SEEN = np.array([[True, True, False, True], [True, False, True, True]])
+# Person 0 and 3 are in both views, 1 in the reference only, 2 in the other only, 4 has left the ground.
+HERE = np.array([[0.1, 2.1], [3.1, 4.1], [5.1, 3.1], [5.1, 5.6], [0.6, 5.6]])
+THERE = np.array([[2.1, 3.1], [3.1, 5.1], [5.1, 1.1], [7.1, 5.6], [0.6, 7.6]])
+SEEN = np.array([[True, True, False, True, True], [True, False, True, True, True]])
 
 
 def shot(present: float = 1.0) -> Snapshot:
@@ -48,8 +49,8 @@ def said(*flow: tuple[int, float, float]) -> dict[str, np.ndarray]:
 
 def test_who_is_led_to_where_they_are_is_found() -> None:
     right = Sought.of([of_snapshot(said((0, 2.0, 1.0), (3, 1.5, 0.0)), shot(), GROUND)])
-    assert right.partners == 2 and right.offset_s.tolist() == [2.0] * 3
-    assert right.moved_m[[0, 2]] == pytest.approx([5**0.5, 2.0]) and np.isnan(right.moved_m[1])
+    assert right.partners == 2 and right.offset_s.tolist() == [2.0] * 4
+    assert right.moved_m[[0, 2]] == pytest.approx([5**0.5, 2.0]) and np.isnan(right.moved_m[[1, 3]]).all()
     assert right.missed_m[[0, 2]] == pytest.approx([0.0, 0.5], abs=1e-6)
     assert right.found() == 1.0 and right.still() == 0.0
     assert right.matched(True) == right.matched(False) == 0.5
@@ -58,7 +59,7 @@ def test_who_is_led_to_where_they_are_is_found() -> None:
     still = Sought.of([of_snapshot(said(), shot(), GROUND)])
     assert still.found() == still.still() == 0.0
     assert right.between(0.0, 1.9).partners == 0 and np.isnan(right.between(0.0, 1.9).found())
-    assert right.between(1.5, 2.5).partners == 2
+    assert right.between(1.5, 2.5).partners == 2 and right.between(1.0, 2.0).partners == 0
 
 
 def test_an_absent_view_has_nobody_to_find() -> None:
@@ -81,9 +82,21 @@ def test_the_command_prints_who_is_found(small_scene: Path, small_crowds: Path, 
     assert sum(int(s[0]) for s in shares[:4]) >= int(shares[4][0]) > 0
     assert all(0 <= float(v) <= 1 for v in shares[4][1:])
     assert CliRunner().invoke(main, ["evaluate", "--matches"]).exit_code == 2
+    for wrong in (["--json", str(tmp_path / "x.json")], ["--scene", "rigs"]):
+        assert CliRunner().invoke(main, [*words, "--checkpoint", str(folder), *wrong]).exit_code == 2
     other = CountingModel(ModelConfig(methods=("none",)))
     save_checkpoint(folder, other, None, state)
     refused = CliRunner().invoke(main, [*words, "--checkpoint", str(folder)])
     assert (
-        refused.exit_code == 2 and "says where on the ground people went; it answers none" in refused.output
+        refused.exit_code == 2 and "answers none; where on the ground people went is told" in refused.output
     )
+
+
+def test_the_command_asks_a_bundle_too(tmp_path: Path) -> None:
+    make_set("plaza", tmp_path, range(7, 8), frames=2, workers=1)
+    bundle = Path(__file__).parents[2] / "bundles" / "plaza"
+    words = ["evaluate", "--matches", "--bundle", str(bundle), "--data", str(tmp_path), "--crowds", "7:8"]
+    done = CliRunner().invoke(main, [*words, "--frames", "1"])
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("column on plaza: found means within 0.75 m")
+    assert int(done.output.splitlines()[-1].split()[3]) > 0

@@ -242,8 +242,11 @@ def command(
     if matches:
         if len(checkpoints) + (bundle is not None) != 1:
             raise click.UsageError("--matches is of one --checkpoint or of one --bundle")
+        if json_path is not None or as_markdown or tau_s is not None or by_offset or draw is not None:
+            raise click.UsageError("--matches prints its own table, by offsets up to --kappa")
         one = next(iter(checkpoints), None)
-        measure_matches(one, bundle, scene, data, crowds, frames, kappa_s, threads)
+        asked = (kappa_s, offsets, before_s, workers, threads)
+        measure_matches(one, bundle, scene, data, crowds, frames, *asked)
         return
     if by_offset and (bundle is not None or not checkpoints or tau_s is not None):
         raise click.UsageError(

@@ -27,7 +27,7 @@ COLUMN_PARTS = (
     *("end-to-end", "coarse-to-fine", "iterated", "shared", "everybody", "speed-limit", "mutual", "sharp"),
 )
 # Those of the matcher, which `column-2` has, too.
-MATCHER_PARTS = ("everybody", "mutual", "sharp")
+MATCHER_PARTS = ("mutual", "sharp")
 FUSIONS = ("masked", "concat")
 FLOW_NETS = ("shared", "pair")
 BASES = ("ours", "mvms")

@@ -204,6 +204,8 @@ def outcome(
     found = _mean(shares, torch.cat([places, square], dim=2))
     variance = (found[..., 2] - found[..., :2].square().sum(dim=2)).clamp_min(0.0)
     moved = _mean(shares.clamp_min(5e-9).square().square(), places) - places  # floored as above
+    # A view that looks nowhere leads nowhere.
+    moved = moved * (first.inside * second.inside.amax(dim=1, keepdim=True)).unsqueeze(2)
     return Matches(similarity / (1.0 + variance / HALF_TRUSTED_M2), moved, moved, accounted)
 
 

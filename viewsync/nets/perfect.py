@@ -4,8 +4,8 @@ same warp, evidence, fusion and decoder that `column` has.
 They say what a synchroniser could reach that has one frame per view: people whom both views show are brought
 to where the reference has them, and nothing is known of anybody else. `perfect-matching` knows whose cell a
 cell is, and so shows the decoder where people stand, which no matching could; `perfect-flow` says of every
-cell where the nearest person went, near or far, and leaves it to the features to tell where people are. They
-need a simulator's truth, so they are never exported.
+cell where the nearest person went, near or far, and but for the edges half way between people leaves it to
+the features to tell where they are. They need a simulator's truth, so they are never exported.
 
 Shape letters: B batch, V views (slot 0 the reference), N people, D channels, Hm Wm matching grid.
 """

@@ -23,9 +23,9 @@ NEAR_M = 0.75
 @dataclass(frozen=True, slots=True)
 class Sought:
     """Everybody whom a reference shows, once for every other view: offset_s (N,) seconds, how far off that
-    view's frame is; moved_m (N,) metres that they walked until then, NaN where that view does not show them;
-    missed_m (N,) metres between where the flow leads and where they are, NaN likewise; match (N,) in 0..1,
-    that they have a partner there.
+    view's frame is; moved_m (N,) metres that they walked until then, NaN where that view does not show them
+    on the grid; missed_m (N,) metres between where the flow leads and where they are, NaN likewise; match
+    (N,) in 0..1, what the method says of their having a partner there.
     """
 
     offset_s: Floats
@@ -39,8 +39,8 @@ class Sought:
         return cls(*np.concatenate([*rows, np.zeros((0, 4))]).T)
 
     def between(self, least_s: float, most_s: float) -> Sought:
-        """Those with an offset from `least_s` up to `most_s`, seconds."""
-        kept = (self.offset_s >= least_s) & (self.offset_s <= most_s)
+        """Those with an offset from `least_s` to below `most_s`, seconds."""
+        kept = (self.offset_s >= least_s) & (self.offset_s < most_s)
         return Sought(self.offset_s[kept], self.moved_m[kept], self.missed_m[kept], self.match[kept])
 
     @property
@@ -88,7 +88,8 @@ def of_snapshot(out: Mapping[str, NDArray[np.float32]], shot: Snapshot, ground: 
     row, column = grid.cell_of(here).reshape(-1, 2).T
     parts = []
     for slot in np.flatnonzero(shot.present[1:] > 0) + 1:
-        there = np.where(shot.seen[slot][shown, None], shot.xy[slot][shown], np.nan)
+        seen = shot.seen[slot] & grid.contains(shot.xy[slot])
+        there = np.where(seen[shown, None], shot.xy[slot][shown], np.nan)
         missed = np.linalg.norm(here + flow[slot, row, column] - there, axis=1)
         offset = np.full(len(shown), abs(float(shot.true_offset_s[slot])))
         walked = np.linalg.norm(there - here, axis=1)
