@@ -64,6 +64,29 @@ def test_before_anything_is_learned_nothing_is_moved() -> None:
     assert FlowNet(4)(noise(1, 4, *SECOND)).abs().max() == 0
 
 
+def test_table_1_s_first_layer_sees_a_correlation_that_is_never_made() -> None:
+    """Filters times the reference's features, over view i's: what the correlation itself gives, and its
+    gradients.
+    """
+    torch.manual_seed(0)
+    net = FlowNet(5 * 8)
+    nn.init.normal_(net[-1].weight, std=0.1)  # type: ignore[arg-type]
+    nn.init.normal_(net[0].bias, std=0.1)  # type: ignore[arg-type]
+    answers, gradients = [], []
+    for made in (True, False):
+        reference, other = noise(3, 7, *FIRST).requires_grad_(), noise(3, 7, *SECOND, seed=1).requires_grad_()
+        flow = net(correlate(reference, other)) if made else net(other, reference)
+        answers.append(flow)
+        learns = [reference, other, *net.parameters()]
+        gradients.append(torch.autograd.grad(flow.square().sum(), learns))
+    assert answers[0].abs().max() > 0.1
+    assert torch.allclose(*answers, rtol=1e-4, atol=1e-5)
+    for built, never_built in zip(*gradients, strict=True):
+        assert torch.allclose(built, never_built, rtol=1e-3, atol=1e-4 * float(built.abs().max()))
+    with pytest.raises(ValueError, match="66 places to correlate with, the network is for 40"):
+        net(noise(1, 7, *FIRST), noise(1, 7, *SECOND))
+
+
 # --- Eq. 5 and 10: W --------------------------------------------------------------------------------------
 
 
@@ -179,7 +202,7 @@ def test_eq_17_is_the_weight_times_the_correlation() -> None:
     F = torch.tensor(fundamental_matrix(*cameras()), dtype=torch.float32)[None]
     pair = PairFlow("epi", 4, (40, 64), (4,), 5.0)
     expected = correlate(first, second) * epipolar_weight(F, (10, 16), (12, 22), 4, 5.0)
-    assert torch.allclose(pair.match(first, second, F, 4), expected)
+    assert torch.allclose(pair.match(first, second, F, 4)[0], expected)
 
 
 # --- Eq. 18: scales ---------------------------------------------------------------------------------------
@@ -221,9 +244,14 @@ class Recorder(nn.Module):
         super().__init__()
         self.flow = torch.tensor(flow).reshape(1, 2, 1, 1)
 
-    def forward(self, match: Tensor) -> Tensor:
-        self.given = match
-        return self.flow.expand(match.shape[0], 2, *match.shape[-2:])
+    def forward(self, *match: Tensor) -> Tensor:
+        self.given = whole(match)
+        return self.flow.expand(match[0].shape[0], 2, *match[0].shape[-2:])
+
+
+def whole(match: tuple[Tensor, ...]) -> Tensor:
+    """What a network is given as one tensor: a correlation comes as the two that are correlated."""
+    return match[0] if len(match) == 1 else correlate(match[1], match[0])
 
 
 @pytest.mark.parametrize("matching", ["cor", "epi", "cat"])
@@ -243,7 +271,7 @@ def test_eq_18_a_scale_sees_the_difference_and_adds_to_the_flow_below(matching: 
     ]
 
     def matched(stride: int) -> Tensor:
-        return pair.match(coarser(first, stride), coarser(second, stride), F, stride)
+        return whole(pair.match(coarser(first, stride), coarser(second, stride), F, stride))
 
     assert torch.allclose(nets[0].given, matched(4))
     here = (-(-sizes[1][0] // 2), -(-sizes[1][1] // 2))
@@ -276,7 +304,8 @@ class Partner(nn.Module):
         super().__init__()
         self.columns, self.belongs = columns, belongs
 
-    def forward(self, correlation: Tensor) -> Tensor:
+    def forward(self, *match: Tensor) -> Tensor:
+        correlation = whole(match)
         flow = torch.zeros(correlation.shape[0], 2, *correlation.shape[-2:])
         for (row, column), (to_row, to_column) in self.belongs.items():
             now = correlation[:, row * self.columns + column]

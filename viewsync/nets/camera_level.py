@@ -102,19 +102,41 @@ class PairFlow(nn.Module):
         inputs = [2 * channels] * len(strides) if matching == "cat" else places
         self.nets = nn.ModuleList(FlowNet(n) for n in inputs)
 
-    def match(self, reference: Tensor, other: Tensor, fundamental: Tensor, stride: int) -> Tensor:
-        """What the network sees at one scale, for features (P, C, H0, W0) and (P, C, Hi, Wi) of it."""
+    def match(self, reference: Tensor, other: Tensor, fundamental: Tensor, stride: int) -> tuple[Tensor, ...]:
+        """What the network is given at one scale, for features (P, C, H0, W0) and (P, C, Hi, Wi) of it. A
+        correlation that nothing weighs is never made: view i's features and the reference's stand for it.
+        """
         if self.matching == "cat":
-            return concatenate(reference, other)
+            return (concatenate(reference, other),)
+        if self.matching == "cor":
+            return other, reference
         correlation = correlate(reference, other)
-        if self.matching == "epi":
-            sizes = (_size(reference), _size(other))
-            weight = epipolar_weight(fundamental, *sizes, stride, self.sigma_px)
-            # In place where nobody learns: of a view, its gradient would hold three more of this size.
-            if not torch.is_grad_enabled():
-                return correlation.mul_(weight)
-            correlation = correlation * weight
-        return correlation
+        sizes = (_size(reference), _size(other))
+        weight = epipolar_weight(fundamental, *sizes, stride, self.sigma_px)
+        # In place where nobody learns: of a view, its gradient would hold three more of this size.
+        if not torch.is_grad_enabled():
+            return (correlation.mul_(weight),)
+        return (correlation * weight,)
+
+    def beyond(
+        self,
+        match: tuple[Tensor, ...],
+        below: tuple[Tensor, ...],
+        there: tuple[int, int],
+        scales: tuple[int, int],
+    ) -> tuple[Tensor, ...]:
+        """What `match` has that `below`, of the scale before, has not (Eq. 18): match − up(below). there:
+        view i's size; scales: strides of both, coarse and fine.
+        """
+        times = scales[0] // scales[1]
+        if self.matching == "cat":
+            return (match[0] - up(below[0], there, times),)
+        before, after = (grid_size(self.size, stride) for stride in scales)
+        if self.matching == "cor":
+            # up(F_0ᵀ F_i) = up(F_0)ᵀ up(F_i): a difference of correlations is one of twice as many channels.
+            other, reference = up(below[0], there, times), up(below[1], after, times)
+            return torch.cat([match[0], other], dim=1), torch.cat([match[1], -reference], dim=1)
+        return (match[0] - up_correlation(below[0], before, after, there, times),)
 
     def forward(self, reference: Tensor, other: Tensor, fundamental: Tensor) -> list[Tensor]:
         """Features (P, C, H0, W0), (P, C, Hi, Wi) and F (P, 3, 3) between their places to a flow (P, 2, ·, ·)
@@ -125,20 +147,16 @@ class PairFlow(nn.Module):
                 f"the reference's features are {_size(reference)}, this network is for {self.size}"
             )
         flows: list[Tensor] = []
-        below: Tensor | None = None
+        below: tuple[Tensor, ...] = ()
         for net, stride, coarse in zip(self.nets, self.strides, (0, *self.strides), strict=False):
             here, there = coarser(reference, stride), coarser(other, stride)
             match = self.match(here, there, fundamental, stride)
-            if below is None:
-                flows.append(net(match))
+            if below:
+                size = _size(there)
+                flow = net(*self.beyond(match, below, size, (coarse, stride)))
+                flows.append(up_flow(flows[-1], size, coarse // stride) + flow)
             else:
-                times = coarse // stride
-                if self.matching == "cat":
-                    below = up(below, _size(there), times)
-                else:
-                    before = grid_size(self.size, coarse)
-                    below = up_correlation(below, before, _size(here), _size(there), times)
-                flows.append(up_flow(flows[-1], _size(there), times) + net(match - below))
+                flows.append(net(*match))
             below = match
         return flows
 

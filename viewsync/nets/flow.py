@@ -9,6 +9,7 @@ Shape letters: P pairs (reference, view i), C channels, h w rows and columns of 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,6 +25,11 @@ class FlowNet(nn.Sequential):
 
     The paper names neither activation nor start; rectifiers stand between the layers, and Glorot's weights
     keep the first steps small. The last layer starts at zero: before anything is learned, nothing is moved.
+
+    With `reference`, what the network sees is a correlation (Eq. 15) that is never made: of reference (P, r,
+    h0, w0) with view i's (P, r, h, w), n = h0·w0. It is linear in both, and the first layer in it: filters
+    times the reference's features are filters over view i's, of r channels instead of n. The same numbers to
+    rounding, for (1/n + 1/hw)·r of that layer's operations.
     """
 
     def __init__(self, inputs: int) -> None:
@@ -36,6 +42,27 @@ class FlowNet(nn.Sequential):
             inputs = outputs
         nn.init.zeros_(layer.weight)
         super().__init__(*layers[:-1])
+
+    def forward(self, other: Tensor, reference: Tensor | None = None) -> Tensor:
+        first: nn.Conv2d = self[0]  # type: ignore[assignment]
+        flow: Tensor = first(other) if reference is None else _convolve_correlation(first, reference, other)
+        for layer in list(self)[1:]:
+            flow = layer(flow)
+        return flow
+
+
+def _convolve_correlation(layer: nn.Conv2d, reference: Tensor, other: Tensor) -> Tensor:
+    """The layer's answer to the correlation of (P, r, h0, w0) with (P, r, h, w): (P, ·, h, w)."""
+    outputs, places, height, width = layer.weight.shape
+    if places != reference[0, 0].numel():
+        raise ValueError(f"{reference[0, 0].numel()} places to correlate with, the network is for {places}")
+    # (P, outputs, r · taps), as `unfold` lays view i's features out.
+    filters = layer.weight.flatten(2).transpose(1, 2).flatten(0, 1) @ reference.flatten(2).transpose(1, 2)
+    filters = filters.unflatten(1, (outputs, height * width)).transpose(2, 3).flatten(2)
+    around = F.unfold(other, (height, width), padding=(height // 2, width // 2))
+    convolved = torch.matmul(filters, around) + layer.bias[:, None]  # type: ignore[index]
+    answer: Tensor = convolved.unflatten(2, other.shape[-2:])
+    return answer
 
 
 def warp(features: Tensor, flow: Tensor) -> Tensor:

@@ -246,7 +246,8 @@ def speed_limit(flow_m: Tensor, offset_s: Tensor, known: Tensor) -> Tensor:
     """
     reach = (FASTEST_M_S * offset_s.abs()).reshape(*offset_s.shape, 1, 1, 1)
     counts = known.reshape(*known.shape, 1, 1, 1)
-    length = (flow_m.square().sum(dim=-1, keepdim=True) + 1e-12).sqrt()
+    # Floored, not added to: torch's way to ONNX leaves out what adds next to nothing, and 0/0 is no number.
+    length = flow_m.square().sum(dim=-1, keepdim=True).clamp_min(1e-12).sqrt()
     return flow_m * (counts * (reach / length).clamp_max(1.0) + (1.0 - counts))
 
 
