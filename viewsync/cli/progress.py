@@ -3,8 +3,8 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 _log = logging.getLogger(__name__)
@@ -40,6 +40,27 @@ def progress(what: str, total: int, start: int = 0) -> Iterator[Advance]:
     with Progress(*columns, console=Console(stderr=True), speed_estimate_period=120) as bars:
         task = bars.add_task(what, total=total, completed=start, note="")
         yield lambda done, note="": bars.update(task, completed=done, note=note)
+
+
+@contextmanager
+def phases(what: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Phases of `what`, one after the other: report(phase, done, total). Each has a bar of its own, that
+    begins where it is first reported: what an earlier run did says nothing of the time left.
+    """
+    with ExitStack() as bar:
+        yield _Phases(what, bar)
+
+
+class _Phases:
+    def __init__(self, what: str, bar: ExitStack) -> None:
+        self._what, self._bar, self._phase = what, bar, ""
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if phase != self._phase:
+            self._bar.close()
+            self._advance = self._bar.enter_context(progress(f"{self._what}: {phase}", total, done))
+            self._phase = phase
+        self._advance(done)
 
 
 class _Lines:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from viewsync.cli.progress import progress
+from viewsync.cli.progress import phases, progress
 from viewsync.cli.stop import stopping
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ def fill_table(
         for one in wanted:
             for seed in range(seeds):
                 name = f"{one.data_set} {one.latency} {one.row.name} ({one.row.loss}) seed {seed}"
-                with progress(name, steps) as advance:
+                with phases(name) as advance:
 
                     def report(what: str, done: int, total: int) -> None:
                         if what != "train" and stop.is_set():
                             raise click.Abort
-                        advance(done * steps // total, what)
+                        advance(what, done, total)
 
                     cell.fill(one, seed, data / one.data_set, runs, effort, report, stop)
                 if stop.is_set():

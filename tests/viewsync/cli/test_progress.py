@@ -1,0 +1,30 @@
+"""How far something is, where nobody looks on: lines in the log."""
+
+import logging
+
+import pytest
+
+from viewsync.cli import progress
+
+
+def test_each_phase_counts_from_where_it_began(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    caplog.set_level(logging.INFO, logger=progress.__name__)
+    with progress.phases("cell") as report:
+        for done in (700, 710, 720):  # 700 of them by an earlier run
+            report("train", done, 1840)
+            now[0] += 20.0
+        now[0] += 7200.0
+        for done in (0, 40, 80):
+            report("measure", done, 400)
+            now[0] += 20.0
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "cell: train: 710 of 1840, about 38 min left ",
+        "cell: train: 720 of 1840, about 37 min left ",
+        "cell: measure: 40 of 400, about 3 min left ",
+        "cell: measure: 80 of 400, about 3 min left ",
+    ]
