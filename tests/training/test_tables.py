@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from viewsync.cli import main
 from viewsync.sim import real_sets
 from viewsync.sim.dataset import load_truth
-from viewsync.training.metrics import Scores
+from viewsync.training.metrics import METRICS, Scores
 from viewsync.training.tables import closure as closure_figures
 from viewsync.training.tables.cell import Result, flattened, known
 from viewsync.training.tables.closure import closure, gap, prize
@@ -120,6 +120,36 @@ def test_a_cell_is_a_number_only_where_it_is_finished_and_flat(monkeypatch: pyte
     assert "within noise, so that it cannot rank methods: MAE" in text and "MAE no gap" in text
     drawn = cv2.imdecode(np.frombuffer(picture(3, results, ["pets2009-sim"]), np.uint8), cv2.IMREAD_COLOR)
     assert drawn.std() > 10 and drawn.shape[1] > 500
+
+
+def test_beside_baseu_stand_mean_error_density_places_and_what_is_gained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(closure_figures, "_DRAWS", 200)
+    base, epi = ROWS[3, "BaseU", "ℓp"], ROWS[3, "CLS-epi", "ℓp+ℓs"]
+    twice, alone = [scores(6.0, 0), scores(6.0, 1)], scores(4.0, 4)
+    results = {
+        Cell(3, "pets2009-sim", "random", base).folder: [Result(s, 100, True) for s in twice],
+        Cell(3, "pets2009-sim", "random", epi).folder: [Result(alone, 100, True)],
+    }
+    text = markdown(3, results, ["pets2009-sim"]).split("pets2009-sim, random:\n")[1]
+    head, _, first, second = (line.strip("| ").split(" | ") for line in text.split("\n")[1:5])
+    assert head[:5] == ["method", "count − truth", "MAE", "density MSE", "F1"] and len(second) == len(head)
+    error = alone.predicted - alone.true
+    assert first[0] == "BaseU" and len(first) == 5  # gains nothing over itself
+    mae, mse, f1 = (METRICS[m](alone) for m in ("mae", "density_mse", "f1"))
+    assert second[0] == "CLS-epi (ℓp+ℓs)"
+    assert second[1:5] == [
+        f"{error.mean():+.2f} ± {error.std():.2f}",
+        f"{mae:.2f}",
+        f"{mse:.3f}",
+        f"{f1:.3f}",
+    ]
+    for cell, metric, sign, digits in zip(
+        second[5:], closure_figures.CLOSURE_METRICS, (1, 1, -1), (2, 3, 3), strict=True
+    ):
+        gained = sign * (np.mean([METRICS[metric](s) for s in twice]) - METRICS[metric](alone))
+        assert cell.startswith(f"{gained:.{digits}f} [")
 
 
 def test_a_curve_is_flat_when_its_last_third_gains_nothing() -> None:

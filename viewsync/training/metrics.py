@@ -68,6 +68,12 @@ def nae(s: Scores) -> float:
     return float((np.abs(s.predicted - s.true)[some] / s.true[some]).mean())
 
 
+def count_error(s: Scores) -> tuple[float, float]:
+    """Mean of the count's error, predicted − true, and its standard deviation."""
+    error = s.predicted - s.true
+    return float(error.mean()), float(error.std())
+
+
 def density_mse(s: Scores) -> float:
     """Squared density error summed over the grid, mean over snapshots."""
     return float(s.squared_error.mean())

@@ -40,6 +40,11 @@ def prize(reference_only: Runs, synchronised: Runs, metric: str) -> Figure:
     return _figure((reference_only, synchronised), lambda a, b: a - b, metric)
 
 
+def gain(base: Runs, method: Runs, metric: str) -> Figure:
+    """BaseU − method, for F1 the other way round: what the method gains, on the same snapshots."""
+    return _figure((base, method), lambda b, m: b - m, metric)
+
+
 def gap(base: Runs, synchronised: Runs, metric: str) -> Figure:
     """BaseU − synchronised: what there is to close."""
     return _figure((base, synchronised), lambda a, b: a - b, metric)

@@ -14,14 +14,15 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.patches import Patch
 
 from viewsync.sim.real_sets import named
-from viewsync.training.metrics import mae, nae
+from viewsync.training.metrics import METRICS, count_error, mae, nae
 from viewsync.training.tables.cell import Result
-from viewsync.training.tables.closure import CLOSURE_METRICS, Figure, Runs, figures, gap, prize
+from viewsync.training.tables.closure import CLOSURE_METRICS, Figure, Runs, figures, gain, gap, prize
 from viewsync.training.tables.grid import LATENCIES, SETS, TABLES, Cell, Row, Table
 
 NOT_RUN, NOT_CONVERGED = "not run", "not converged"
 _PAPER, _HERE = "#bbbbbb", "#0072b2"
 _METRIC_NAMES = {"mae": "MAE", "density_mse": "density MSE", "f1": "F1"}
+_DIGITS = {"mae": 2, "density_mse": 3, "f1": 3}
 
 Results = Mapping[str, Sequence[Result]]  # folder of a cell -> what there is, a result for each seed begun
 
@@ -63,10 +64,49 @@ def markdown(table: Table, results: Results, sets: Sequence[str] = SETS) -> str:
                 cells.append(_paper(row, data_set, latency))
         lines.append(f"| {row.name} | {row.loss} | {' | '.join(cells)} |")
     lines += ["", *_trained_with(table, results, columns)]
-    lines += ["", "MAE / NAE of the count; the paper's are of real pictures. Prize and gap closure:", ""]
-    for data_set, latency in columns:
-        lines += [f"- {data_set}, {latency}: {text}" for text in _worth(table, results, data_set, latency)]
+    lines += ["", "MAE / NAE of the count; the paper's are of real pictures."]
+    measured = {where: _measured(table, results, *where) for where in columns}
+    for (data_set, latency), found in measured.items():
+        if found:
+            lines += ["", f"{data_set}, {latency}:", "", *_beside(found)]
+    lines += ["", "Prize and gap closure:", ""]
+    for (data_set, latency), found in measured.items():
+        lines += [f"- {data_set}, {latency}: {text}" for text in _worth(found)]
     return "\n".join(lines)
+
+
+def _measured(table: Table, results: Results, data_set: str, latency: str) -> dict[str, Runs]:
+    """The runs of all rows that are numbers, of this table, and of BaseU and the bounds of Table III."""
+    found: dict[str, Runs] = {}
+    for number_of, rows in TABLES.items():
+        for row in rows:
+            runs = runs_of(results, Cell(number_of, data_set, latency, row))
+            if not isinstance(runs, str) and (
+                number_of == table or row.loss == "bound" or row.name == "BaseU"
+            ):
+                found[row.name if row.name in ("BaseU", "synchronised") else f"{row.name} ({row.loss})"] = (
+                    runs
+                )
+    return found
+
+
+def _beside(found: Mapping[str, Runs]) -> list[str]:
+    """What each method errs by: the count's mean error and its deviation, density and places, and what it
+    gains over BaseU on the same snapshots.
+    """
+    heads = ["count − truth", *(f"{_METRIC_NAMES[m]}" for m in CLOSURE_METRICS)]
+    gains = [f"gain over BaseU: {_METRIC_NAMES[m]}" for m in CLOSURE_METRICS]
+    lines = [f"| method | {' | '.join([*heads, *gains])} |", "| --- " * (1 + len(heads) + len(gains)) + "|"]
+    for name, runs in found.items():
+        off, spread = np.mean([count_error(scores) for scores in runs], axis=0)
+        cells = [f"{off:+.2f} ± {spread:.2f}"]
+        for metric in CLOSURE_METRICS:
+            cells.append(f"{np.mean([METRICS[metric](scores) for scores in runs]):.{_DIGITS[metric]}f}")
+        for metric in CLOSURE_METRICS:
+            figure = None if name == "BaseU" or "BaseU" not in found else gain(found["BaseU"], runs, metric)
+            cells.append("" if figure is None else _interval(figure, _DIGITS[metric]))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
 
 
 def _trained_with(table: Table, results: Results, columns: Sequence[tuple[str, str]]) -> list[str]:
@@ -93,19 +133,9 @@ def _paper(row: Row, data_set: str, latency: str) -> str:
     return f"{numbers[0]:.2f} / {numbers[1]:.3f}" if numbers else "–"
 
 
-def _worth(table: Table, results: Results, data_set: str, latency: str) -> list[str]:
+def _worth(measured: Mapping[str, Runs]) -> list[str]:
     """Lines about what there is to gain, and who gains it. Bounds are rows of Table III."""
-    found: dict[str, Runs] = {}
-    for number_of, rows in TABLES.items():
-        for row in rows:
-            cell = Cell(number_of, data_set, latency, row)
-            runs = runs_of(results, cell)
-            if not isinstance(runs, str) and (
-                number_of == table or row.loss == "bound" or row.name == "BaseU"
-            ):
-                found[row.name if row.name in ("BaseU", "synchronised") else f"{row.name} ({row.loss})"] = (
-                    runs
-                )
+    found = dict(measured)
     alone, bound = found.get("reference-only (bound)"), found.get("synchronised")
     if alone is None or bound is None:
         return [f"the prize is {NOT_RUN}"]
@@ -133,8 +163,8 @@ def _worth(table: Table, results: Results, data_set: str, latency: str) -> list[
     return lines
 
 
-def _interval(figure: Figure) -> str:
-    return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"
+def _interval(figure: Figure, digits: int = 2) -> str:
+    return f"{figure.value:.{digits}f} [{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
 
 
 def picture(table: Table, results: Results, sets: Sequence[str] = SETS) -> bytes:
