@@ -197,6 +197,13 @@ def test_eq_17_an_epipole_has_no_line_and_no_weight() -> None:
     assert weight[2 * 8 + 3].max() < 1e-5 < weight[2 * 8 + 4].max()
 
 
+def test_eq_17_a_line_far_outside_the_picture_weighs_nothing_and_is_no_denormal_number() -> None:
+    """Lines y = −200 to −235: at σ = 16, e^-78 and far less; below e^-87 32-bit numbers get slow."""
+    F = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [5.0, 0.0, 200.0]]])
+    weight = epipolar_weight(F, FIRST, SECOND, 1, 16.0)
+    assert weight.max() < 1e-15 and weight[weight > 0].min() > torch.finfo(torch.float32).tiny
+
+
 def test_eq_17_is_the_weight_times_the_correlation() -> None:
     first, second = noise(1, 4, 10, 16), noise(1, 4, 12, 22, seed=1)
     F = torch.tensor(fundamental_matrix(*cameras()), dtype=torch.float32)[None]

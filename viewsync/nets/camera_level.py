@@ -71,7 +71,10 @@ def epipolar_weight(
     lines = lines / length
     steps = lines[..., :2].abs().amax(dim=2, keepdim=True)
     weight: Tensor = lines @ _places(second, fundamental).T
-    weight = weight.square_().mul_(-0.5 * (stride / sigma_px) ** 2).exp_().mul_(steps).unflatten(2, second)
+    # Floored so that no weight is a denormal number: with a line far outside, a convolution took ten times as
+    # long. e^-38 is nothing.
+    weight = weight.square_().mul_(-0.5 * (stride / sigma_px) ** 2).clamp_min_(-38.0).exp_()
+    weight = weight.mul_(steps).unflatten(2, second)
     return weight
 
 
