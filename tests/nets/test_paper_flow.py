@@ -80,6 +80,7 @@ def test_table_1_s_first_layer_sees_a_correlation_that_is_never_made() -> None:
         learns = [reference, other, *net.parameters()]
         gradients.append(torch.autograd.grad(flow.square().sum(), learns))
     assert answers[0].abs().max() > 0.1
+    # Sums in another order: float32's rounding through six layers, and once more on the way back.
     assert torch.allclose(*answers, rtol=1e-4, atol=1e-5)
     for built, never_built in zip(*gradients, strict=True):
         assert torch.allclose(built, never_built, rtol=1e-3, atol=1e-4 * float(built.abs().max()))
@@ -286,6 +287,12 @@ def test_eq_18_a_scale_sees_the_difference_and_adds_to_the_flow_below(matching: 
         up(matched(4), here, 2) if matching == "cat" else up_correlation(matched(4), (3, 4), (5, 8), here, 2)
     )
     assert torch.allclose(nets[1].given, matched(2) - below, atol=1e-6)
+    finest = (
+        up(matched(2), sizes[1], 2)
+        if matching == "cat"
+        else up_correlation(matched(2), (5, 8), (10, 16), sizes[1], 2)
+    )
+    assert torch.allclose(nets[2].given, matched(1) - finest, atol=1e-6)
 
 
 def test_networks_have_the_reference_s_places_as_channels_at_every_scale() -> None:

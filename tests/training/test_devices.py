@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from viewsync.nets.encoder import Encoder
+from viewsync.nets.flow import FlowNet
 from viewsync.nets.model import CountingModel
 from viewsync.sim.scenes import load
 from viewsync.training import objective
@@ -82,3 +83,18 @@ def test_in_bf16_convolutions_give_32_bit_numbers_and_are_measured_in_full(
     plain.load_state_dict(encoder.state_dict())
     with torch.inference_mode():
         assert torch.equal(encoder.eval()(image), plain.eval()(image))
+
+
+def test_in_bf16_a_correlation_that_is_never_made_gives_the_same_flow_to_its_digits() -> None:
+    torch.manual_seed(0)
+    net, plain = FlowNet(12 * 16), FlowNet(12 * 16)
+    torch.nn.init.normal_(net[-1].weight, std=0.1)  # type: ignore[arg-type]
+    plain.load_state_dict(net.state_dict())
+    Processes(precision="bf16").place(net)
+    reference, other = torch.rand(2, 8, 12, 16), torch.rand(2, 8, 10, 14)
+    coarse, fine = net.train()(other, reference), plain.train()(other, reference)
+    assert coarse.dtype == torch.float32 and not torch.equal(coarse, fine)
+    # bf16 has eight binary digits; six layers of it.
+    assert (coarse - fine).abs().mean() < 0.02 * fine.abs().mean()
+    coarse.sum().backward()
+    assert all(w.grad is not None and w.grad.dtype == torch.float32 for w in net.parameters())

@@ -145,6 +145,12 @@ def test_beside_baseu_stand_mean_error_density_places_and_what_is_gained(
         f"{mse:.3f}",
         f"{f1:.3f}",
     ]
+    assert "not compared" not in text
+    few = Result(scores(4.0, 4, groups=6), 100, True)
+    results[Cell(3, "pets2009-sim", "random", ROWS[3, "reference-only", "bound"]).folder] = [few]
+    text = markdown(3, results, ["pets2009-sim"])
+    assert "Measured on other frames (--frames), and not compared: reference-only (bound)." in text
+    assert "the prize is not run" in text
     for cell, metric, sign, digits in zip(
         second[5:], closure_figures.CLOSURE_METRICS, (1, 1, -1), (2, 3, 3), strict=True
     ):

@@ -74,7 +74,8 @@ class _Lines:
             return
         self._last = now
         left_s = (now - self._began) / max(done - self._start, 1) * (self._total - done)
-        _log.info("%s: %d of %d, about %s left %s", self._what, done, self._total, _minutes(left_s), note)
+        line = f"{self._what}: {done} of {self._total}, about {_minutes(left_s)} left {note}"
+        _log.info("%s", line.rstrip())
 
 
 def _minutes(seconds: float) -> str:

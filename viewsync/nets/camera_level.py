@@ -136,9 +136,13 @@ class PairFlow(nn.Module):
             return (match[0] - up(below[0], there, times),)
         before, after = (grid_size(self.size, stride) for stride in scales)
         if self.matching == "cor":
-            # up(F_0ᵀ F_i) = up(F_0)ᵀ up(F_i): a difference of correlations is one of twice as many channels.
+            # up(f_0ᵀ f_i) = u_0ᵀ u_i, and F_0ᵀ F_i − u_0ᵀ u_i = (F_0 − u_0)ᵀ F_i + u_0ᵀ (F_i − u_i): one
+            # correlation, of twice as many channels; of differences, as that of two sums would lose digits.
             other, reference = up(below[0], there, times), up(below[1], after, times)
-            return torch.cat([match[0], other], dim=1), torch.cat([match[1], -reference], dim=1)
+            return (
+                torch.cat([match[0], match[0] - other], dim=1),
+                torch.cat([match[1] - reference, reference], dim=1),
+            )
         return (match[0] - up_correlation(below[0], before, after, there, times),)
 
     def forward(self, reference: Tensor, other: Tensor, fundamental: Tensor) -> list[Tensor]:

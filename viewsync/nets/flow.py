@@ -27,9 +27,9 @@ class FlowNet(nn.Sequential):
     keep the first steps small. The last layer starts at zero: before anything is learned, nothing is moved.
 
     With `reference`, what the network sees is a correlation (Eq. 15) that is never made: of reference (P, r,
-    h0, w0) with view i's (P, r, h, w), n = h0·w0. It is linear in both, and the first layer in it: filters
-    times the reference's features are filters over view i's, of r channels instead of n. The same numbers to
-    rounding, for (1/n + 1/hw)·r of that layer's operations.
+    h0, w0) with `match`, view i's (P, r, h, w), n = h0·w0. It is linear in both, and the first layer in it:
+    filters times the reference's features are filters over view i's, of r channels instead of n. The same
+    numbers to rounding, for (1/n + 1/hw)·r of that layer's operations.
     """
 
     def __init__(self, inputs: int) -> None:
@@ -43,9 +43,9 @@ class FlowNet(nn.Sequential):
         nn.init.zeros_(layer.weight)
         super().__init__(*layers[:-1])
 
-    def forward(self, other: Tensor, reference: Tensor | None = None) -> Tensor:
+    def forward(self, match: Tensor, reference: Tensor | None = None) -> Tensor:
         first: nn.Conv2d = self[0]  # type: ignore[assignment]
-        flow: Tensor = first(other) if reference is None else _convolve_correlation(first, reference, other)
+        flow: Tensor = first(match) if reference is None else _convolve_correlation(first, reference, match)
         for layer in list(self)[1:]:
             flow = layer(flow)
         return flow
@@ -54,13 +54,16 @@ class FlowNet(nn.Sequential):
 def _convolve_correlation(layer: nn.Conv2d, reference: Tensor, other: Tensor) -> Tensor:
     """The layer's answer to the correlation of (P, r, h0, w0) with (P, r, h, w): (P, ·, h, w)."""
     outputs, places, height, width = layer.weight.shape
-    if places != reference[0, 0].numel():
-        raise ValueError(f"{reference[0, 0].numel()} places to correlate with, the network is for {places}")
+    if places != reference.shape[2] * reference.shape[3]:
+        raise ValueError(
+            f"{reference.shape[2] * reference.shape[3]} places to correlate with, the network is for {places}"
+        )
     # (P, outputs, r · taps), as `unfold` lays view i's features out.
     filters = layer.weight.flatten(2).transpose(1, 2).flatten(0, 1) @ reference.flatten(2).transpose(1, 2)
     filters = filters.unflatten(1, (outputs, height * width)).transpose(2, 3).flatten(2)
     around = F.unfold(other, (height, width), padding=(height // 2, width // 2))
-    convolved = torch.matmul(filters, around) + layer.bias[:, None]  # type: ignore[index]
+    convolved = torch.matmul(filters, around)
+    convolved = convolved + layer.bias[:, None].to(convolved.dtype)  # type: ignore[index]
     answer: Tensor = convolved.unflatten(2, other.shape[-2:])
     return answer
 

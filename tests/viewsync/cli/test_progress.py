@@ -11,6 +11,7 @@ def test_each_phase_counts_from_where_it_began(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = [0.0]
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: False)
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     caplog.set_level(logging.INFO, logger=progress.__name__)
     with progress.phases("cell") as report:
@@ -23,8 +24,8 @@ def test_each_phase_counts_from_where_it_began(
             now[0] += 20.0
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [
-        "cell: train: 710 of 1840, about 38 min left ",
-        "cell: train: 720 of 1840, about 37 min left ",
-        "cell: measure: 40 of 400, about 3 min left ",
-        "cell: measure: 80 of 400, about 3 min left ",
+        "cell: train: 710 of 1840, about 38 min left",
+        "cell: train: 720 of 1840, about 37 min left",
+        "cell: measure: 40 of 400, about 3 min left",
+        "cell: measure: 80 of 400, about 3 min left",
     ]

@@ -37,7 +37,7 @@ def prize(reference_only: Runs, synchronised: Runs, metric: str) -> Figure:
     """What synchronised frames of the other views are worth: reference-only − synchronised, for F1 the other
     way round, so that more is better.
     """
-    return _figure((reference_only, synchronised), lambda a, b: a - b, metric)
+    return gain(reference_only, synchronised, metric)
 
 
 def gain(base: Runs, method: Runs, metric: str) -> Figure:
@@ -47,7 +47,7 @@ def gain(base: Runs, method: Runs, metric: str) -> Figure:
 
 def gap(base: Runs, synchronised: Runs, metric: str) -> Figure:
     """BaseU − synchronised: what there is to close."""
-    return _figure((base, synchronised), lambda a, b: a - b, metric)
+    return gain(base, synchronised, metric)
 
 
 def closure(base: Runs, method: Runs, synchronised: Runs, metric: str) -> Figure | None:

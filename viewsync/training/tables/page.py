@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Picture
 from matplotlib.patches import Patch
 
 from viewsync.sim.real_sets import named
-from viewsync.training.metrics import METRICS, count_error, mae, nae
+from viewsync.training.metrics import METRICS, Scores, count_error, mae, nae
 from viewsync.training.tables.cell import Result
 from viewsync.training.tables.closure import CLOSURE_METRICS, Figure, Runs, figures, gain, gap, prize
 from viewsync.training.tables.grid import LATENCIES, SETS, TABLES, Cell, Row, Table
@@ -50,7 +50,9 @@ def number(results: Results, cell: Cell) -> str:
 
 
 def markdown(table: Table, results: Results, sets: Sequence[str] = SETS) -> str:
-    """The table, then for each set and latency its prize and how much of the gap each method closes."""
+    """The table, then for each set and latency what each method errs by and gains over BaseU, the prize, and
+    how much of the gap each method closes.
+    """
     columns = [(data_set, latency) for data_set in sets for latency in LATENCIES]
     heads = [f"{data_set} {latency} | paper" if _has_paper(data_set) else f"{data_set} {latency}"
              for data_set, latency in columns]  # fmt: skip
@@ -65,14 +67,32 @@ def markdown(table: Table, results: Results, sets: Sequence[str] = SETS) -> str:
         lines.append(f"| {row.name} | {row.loss} | {' | '.join(cells)} |")
     lines += ["", *_trained_with(table, results, columns)]
     lines += ["", "MAE / NAE of the count; the paper's are of real pictures."]
-    measured = {where: _measured(table, results, *where) for where in columns}
-    for (data_set, latency), found in measured.items():
+    measured = {where: _on_same_frames(_measured(table, results, *where)) for where in columns}
+    for (data_set, latency), (found, others) in measured.items():
         if found:
             lines += ["", f"{data_set}, {latency}:", "", *_beside(found)]
+        if others:
+            lines += ["", f"Measured on other frames (--frames), and not compared: {', '.join(others)}."]
+    if any(found for found, _ in measured.values()):
+        lines += [
+            "",
+            "Count − truth: mean ± standard deviation over snapshots. [ ]: 95 %, over stretches and seeds.",
+        ]
     lines += ["", "Prize and gap closure:", ""]
-    for (data_set, latency), found in measured.items():
+    for (data_set, latency), (found, _) in measured.items():
         lines += [f"- {data_set}, {latency}: {text}" for text in _worth(found)]
     return "\n".join(lines)
+
+
+def _on_same_frames(found: Mapping[str, Runs]) -> tuple[dict[str, Runs], list[str]]:
+    """Those that answered the first one's frames, and the names of the rest."""
+
+    def same(scores: Scores) -> bool:
+        first = next(iter(found.values()))[0]
+        return np.array_equal(scores.crowd, first.crowd) and np.array_equal(scores.true, first.true)
+
+    alike = {name: runs for name, runs in found.items() if all(same(scores) for scores in runs)}
+    return alike, [name for name in found if name not in alike]
 
 
 def _measured(table: Table, results: Results, data_set: str, latency: str) -> dict[str, Runs]:
@@ -94,7 +114,7 @@ def _beside(found: Mapping[str, Runs]) -> list[str]:
     """What each method errs by: the count's mean error and its deviation, density and places, and what it
     gains over BaseU on the same snapshots.
     """
-    heads = ["count − truth", *(f"{_METRIC_NAMES[m]}" for m in CLOSURE_METRICS)]
+    heads = ["count − truth", *(_METRIC_NAMES[m] for m in CLOSURE_METRICS)]
     gains = [f"gain over BaseU: {_METRIC_NAMES[m]}" for m in CLOSURE_METRICS]
     lines = [f"| method | {' | '.join([*heads, *gains])} |", "| --- " * (1 + len(heads) + len(gains)) + "|"]
     for name, runs in found.items():
