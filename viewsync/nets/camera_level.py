@@ -42,10 +42,10 @@ def concatenate(reference: Tensor, other: Tensor) -> Tensor:
 
 def correlate(reference: Tensor, other: Tensor) -> Tensor:
     """C_i((x, y), (x', y')) = F_0(x, y)ᵀ F_i(x', y') (paper, Eq. 15) of features (P, C, H0, W0) and
-    (P, C, Hi, Wi): (P, H0·W0, Hi, Wi).
+    (P, C, Hi, Wi): (P, H0·W0, Hi, Wi), in memory place by place of view i, as the network reads it.
     """
-    product = torch.bmm(reference.flatten(2).transpose(1, 2), other.flatten(2))
-    correlation: Tensor = product.unflatten(2, other.shape[-2:])
+    product = torch.bmm(other.flatten(2).transpose(1, 2), reference.flatten(2))
+    correlation: Tensor = product.transpose(1, 2).unflatten(2, other.shape[-2:])
     return correlation
 
 
@@ -70,11 +70,11 @@ def epipolar_weight(
     length = lines[..., :2].norm(dim=2, keepdim=True).clamp_min(1e-12)
     lines = lines / length
     steps = lines[..., :2].abs().amax(dim=2, keepdim=True)
-    weight: Tensor = lines @ _places(second, fundamental).T
+    weight: Tensor = _places(second, fundamental) @ lines.transpose(1, 2)  # (P, Hi·Wi, H0·W0)
     # Floored so that no weight is a denormal number: with a line far outside, a convolution took ten times as
     # long. e^-38 is nothing.
     weight = weight.square_().mul_(-0.5 * (stride / sigma_px) ** 2).clamp_min_(-38.0).exp_()
-    weight = weight.mul_(steps).unflatten(2, second)
+    weight = weight.mul_(steps.transpose(1, 2)).transpose(1, 2).unflatten(2, second)
     return weight
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from viewsync.nets import convolution
 from viewsync.nets.synchronisers import warp_ground
 
 # Output channels of Table I; every filter is 5×5.
@@ -45,7 +46,13 @@ class FlowNet(nn.Sequential):
 
     def forward(self, match: Tensor, reference: Tensor | None = None) -> Tensor:
         first: nn.Conv2d = self[0]  # type: ignore[assignment]
-        flow: Tensor = first(match) if reference is None else _convolve_correlation(first, reference, match)
+        flow: Tensor
+        if reference is not None:
+            flow = _convolve_correlation(first, reference, match)
+        elif convolution.pays(match):
+            flow = convolution.convolve(match, first.weight) + first.bias[:, None, None]  # type: ignore[index]
+        else:
+            flow = first(match)
         for layer in list(self)[1:]:
             flow = layer(flow)
         return flow

@@ -21,6 +21,7 @@ from viewsync.training.tables.grid import LATENCIES, SETS, TABLES, Cell, Row, Ta
 
 NOT_RUN, NOT_CONVERGED = "not run", "not converged"
 _PAPER, _HERE = "#bbbbbb", "#0072b2"
+_PANELS_ACROSS = 4
 _METRIC_NAMES = {"mae": "MAE", "density_mse": "density MSE", "f1": "F1"}
 _DIGITS = {"mae": 2, "density_mse": 3, "f1": 3}
 
@@ -188,28 +189,44 @@ def _interval(figure: Figure, digits: int = 2) -> str:
 
 
 def picture(table: Table, results: Results, sets: Sequence[str] = SETS) -> bytes:
-    """MAE of every row as bars, ours beside the paper's, a panel per set and latency; PNG."""
-    columns = [(data_set, latency) for data_set in sets for latency in LATENCIES]
+    """MAE of every row as bars, ours beside the paper's, a panel for each set and latency that has either;
+    PNG.
+    """
     rows = TABLES[table]
-    figure = Picture(figsize=(3.4 * len(columns), 0.42 * len(rows) + 1.6), layout="constrained")
-    axes = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    columns = [
+        (data_set, latency)
+        for data_set in sets
+        for latency in LATENCIES
+        if sum(row.paper_number(data_set, latency) is not None for row in rows) > 1
+        or not all(isinstance(runs_of(results, Cell(table, data_set, latency, r)), str) for r in rows)
+    ]
+    across = min(len(columns), _PANELS_ACROSS) or 1
+    down = -(-len(columns) // across) or 1
+    figure = Picture(figsize=(2 + 2.9 * across, (0.32 * len(rows) + 1.2) * down), layout="constrained")
+    axes = figure.subplots(down, across, sharey=True, squeeze=False)
     at = np.arange(len(rows))
-    for axis, (data_set, latency) in zip(axes, columns, strict=True):
+    for axis in axes.ravel()[len(columns) :]:
+        axis.set_visible(False)
+    for axis, (data_set, latency) in zip(axes.ravel(), columns, strict=False):
         paper = [row.paper_number(data_set, latency) for row in rows]
         axis.barh(at - 0.2, [p[0] if p else 0.0 for p in paper], 0.36, color=_PAPER)
+        within = axis.get_yaxis_transform()  # across in shares of the panel, down in rows
         for k, row in enumerate(rows):
             runs = runs_of(results, Cell(table, data_set, latency, row))
             if isinstance(runs, str):
-                axis.text(0.1, k + 0.2, runs, va="center", fontsize=7, color="#777777")
+                axis.text(0.02, k + 0.2, runs, transform=within, va="center", fontsize=7, color="#777777")
                 continue
             values = [mae(scores) for scores in runs]
             spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
             axis.barh(k + 0.2, np.mean(values), 0.36, xerr=spread, color=_HERE)
+            axis.text(np.mean(values) + spread, k + 0.2, f" {np.mean(values):.2f}", va="center", fontsize=7)
         axis.set_title(f"{data_set}, {latency}", fontsize=9)
         axis.set_xlabel("MAE, people", fontsize=8)
+        axis.margins(x=0.15)
         axis.set_xlim(left=0)
-    axes[0].set_yticks(at, [f"{row.name} ({row.loss})" for row in rows], fontsize=8)
-    axes[0].invert_yaxis()
+    for first in axes[:, 0]:
+        first.set_yticks(at, [f"{row.name} ({row.loss})" for row in rows], fontsize=8)
+    axes[0, 0].invert_yaxis()
     handles = [Patch(color=_PAPER, label="paper, real pictures"), Patch(color=_HERE, label="here")]
     figure.legend(handles=handles, loc="outside upper right", ncols=2, fontsize=8, frameon=False)
     out = io.BytesIO()
