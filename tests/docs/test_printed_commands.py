@@ -132,6 +132,7 @@ RUN_BY = {
         "test_the_command_prints_who_is_found"
     ),
     "data make --out --only --workers": "test_the_command_makes_a_set_once_and_carries_its_truth",
+    "data scene --out": "test_the_command_writes_the_scene_that_the_files_are_read_with",
     "data check": "test_a_whole_set_is_said_to_be_whole",
     "bench --json": "test_the_json_has_every_row",
     "bench --only! --json": "test_without_the_real_data_its_row_is_skipped_and_says_so",

@@ -255,3 +255,20 @@ def test_the_grounds_are_where_the_authors_own_maps_have_them(name: str, view: i
     cell = np.linalg.norm(theirs[:, 1:] - theirs[:, :-1], axis=-1)
     apart = np.linalg.norm(ours - theirs, axis=-1)[:, :-1] / cell
     assert middle.sum() > 25 and np.median(apart[middle]) < 0.75
+
+
+@pytest.mark.parametrize("name", list(AUTHORS))
+def test_the_command_writes_the_scene_that_the_files_are_read_with(name: str, tmp_path: Path) -> None:
+    if not os.environ.get("VIEWSYNC_DATA"):
+        pytest.skip("VIEWSYNC_DATA is not set: real cameras are needed")
+    path = tmp_path / "set" / "scene.yaml"
+    done = CliRunner().invoke(main, f"data scene {name} --out {path}".split())
+    assert done.exit_code == 0, done.output
+    scene = load_scene(path)
+    # With cameras and ground in order, what is missing is the files.
+    with pytest.raises(UserError, match="missing"):
+        AuthorsShots(AUTHORS[name], tmp_path, "train", scene, FIXED)
+    (reference, *_), grid = scene.cameras.values(), scene.ground
+    x, y = grid.origin_x_m + grid.columns * grid.cell_m / 2, grid.origin_y_m + grid.rows * grid.cell_m / 2
+    pixel = reference.project(np.array([[x, y, 0.0]]))[0]
+    assert 0 <= pixel[0] < reference.width and 0 <= pixel[1] < reference.height

@@ -8,6 +8,7 @@ from viewsync.cli.crowds import making
 
 _SIM = ("pets2009-sim", "citystreet-sim", "wildtrack-sim")
 _NAMES = click.Choice([name for easy in _SIM for name in (easy, f"{easy}-hard")])
+_AUTHORS = click.Choice(["pets2009", "citystreet"])
 
 
 @click.group()
@@ -44,7 +45,26 @@ def make(name: str, out: Path | None, only: str | None, workers: int, instants: 
 
 
 @command.command()
-@click.argument("name", type=click.Choice(["pets2009", "citystreet"]))
+@click.argument("name", type=_AUTHORS)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file.")
+def scene(name: str, out: Path) -> None:
+    """Write the scene that a set is read with as its authors distribute it: its cameras, from the folder that
+    VIEWSYNC_DATA names, over the ground of its density maps.
+    """
+    from dataclasses import replace
+
+    from calib.scene import save_scene
+    from viewsync.sim import real_sets
+    from viewsync.sim.pets2009 import data_folder
+    from viewsync.training.authors import AUTHORS
+
+    cameras = real_sets.scene(real_sets.named(f"{name}-sim"), data_folder())
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_scene(replace(cameras, name=name, ground=AUTHORS[name].ground), out)
+
+
+@command.command()
+@click.argument("name", type=_AUTHORS)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def check(name: str, folder: Path) -> None:
     """Say which files of a set as its authors distribute it are missing or damaged in FOLDER, the one that
