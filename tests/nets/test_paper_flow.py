@@ -12,6 +12,7 @@ from calib.epipolar import distance_weights, epipolar_lines, epipolar_weights, f
 from viewsync.nets.camera_level import (
     CameraSynchroniser,
     PairFlow,
+    about_its_mean,
     concatenate,
     correlate,
     epipolar_weight,
@@ -56,7 +57,7 @@ def test_table_1_channel_by_channel(inputs: int) -> None:
         (2, 32, 5, 5),
     ]
     # The last layer is linear: a flow has both signs.
-    assert not isinstance(net[-1], nn.ReLU) and sum(isinstance(layer, nn.ReLU) for layer in net) == 5
+    assert isinstance(net[-1], nn.Conv2d) and sum(isinstance(layer, nn.Tanh) for layer in net) == 5
     assert net(noise(2, inputs, *SECOND)).shape == (2, 2, *SECOND)
 
 
@@ -171,6 +172,21 @@ def test_eq_17_coarser_grids_have_coarser_cameras(stride: int) -> None:
     np.testing.assert_allclose(ours, expected * steps[:, None, None], rtol=0, atol=2e-3)
 
 
+def test_eq_15_a_correlation_is_looked_at_over_its_mean() -> None:
+    """Of a place of the reference, over view i's places, however bright the picture is."""
+    first, second = noise(2, 3, *FIRST), noise(2, 3, *SECOND, seed=1)
+    first[0, :, 2, 3] = 0.0
+    plain = correlate(first, second)
+    about = correlate(*about_its_mean(first, second))
+    mean = plain.mean(dim=(2, 3), keepdim=True)
+    # The hundredth keeps places that show next to nothing from being divided by nothing.
+    assert torch.allclose(about, (plain - mean) / (mean + 0.01), atol=1e-4)
+    assert about[0, 2 * FIRST[1] + 3].abs().max() == 0
+    # The brighter a picture, the larger a correlation; over its mean it is no larger.
+    ten = correlate(*about_its_mean(10 * first, 10 * second))
+    assert torch.allclose(ten[1], about[1], rtol=0.3, atol=1e-3)
+
+
 def test_eq_17_suppresses_what_is_off_the_line_and_nothing_on_it() -> None:
     first, second = cameras()
     F = torch.tensor(fundamental_matrix(first, second), dtype=torch.float32)[None]
@@ -209,7 +225,7 @@ def test_eq_17_is_the_weight_times_the_correlation() -> None:
     first, second = noise(1, 4, 10, 16), noise(1, 4, 12, 22, seed=1)
     F = torch.tensor(fundamental_matrix(*cameras()), dtype=torch.float32)[None]
     pair = PairFlow("epi", 4, (40, 64), (4,), 5.0)
-    expected = correlate(first, second) * epipolar_weight(F, (10, 16), (12, 22), 4, 5.0)
+    expected = correlate(*about_its_mean(first, second)) * epipolar_weight(F, (10, 16), (12, 22), 4, 5.0)
     assert torch.allclose(pair.match(first, second, F, 4)[0], expected)
 
 
@@ -323,7 +339,7 @@ class Partner(nn.Module):
         flow = torch.zeros(correlation.shape[0], 2, *correlation.shape[-2:])
         for (row, column), (to_row, to_column) in self.belongs.items():
             now = correlation[:, row * self.columns + column]
-            for sample, there_row, there_column in now.nonzero().tolist():
+            for sample, there_row, there_column in (now > 0).nonzero().tolist():
                 flow[sample, :, to_row, to_column] = torch.tensor(
                     [there_column - to_column, there_row - to_row], dtype=flow.dtype
                 )

@@ -28,6 +28,8 @@ from viewsync.nets.flow import (
 from viewsync.nets.synchronisers import Moved, Timing
 
 MATCHINGS = ("cat", "cor", "epi")
+# A correlation on average, of features between 0 and 1, below which there is nothing to compare.
+_LEAST = 0.01
 
 
 def concatenate(reference: Tensor, other: Tensor) -> Tensor:
@@ -47,6 +49,17 @@ def correlate(reference: Tensor, other: Tensor) -> Tensor:
     product = torch.bmm(other.flatten(2).transpose(1, 2), reference.flatten(2))
     correlation: Tensor = product.transpose(1, 2).unflatten(2, other.shape[-2:])
     return correlation
+
+
+def about_its_mean(reference: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Features (P, C, H0, W0) and (P, C, Hi, Wi) whose correlation is C / C̄ − 1: that of the given ones, for
+    each place of the reference over its mean C̄ over view i, less one. (The authors' code divides so, too.)
+
+    Linear in both still: C̄ = F_0ᵀ F̄_i, and C − C̄ = F_0ᵀ (F_i − F̄_i). Nought where nothing is shown.
+    """
+    mean = other.mean(dim=(2, 3), keepdim=True)
+    at_all = (reference * mean).sum(dim=1, keepdim=True)
+    return reference / (at_all.clamp_min(0.0) + _LEAST), other - mean
 
 
 def epipolar_weight(
@@ -111,6 +124,7 @@ class PairFlow(nn.Module):
         """
         if self.matching == "cat":
             return (concatenate(reference, other),)
+        reference, other = about_its_mean(reference, other)
         if self.matching == "cor":
             return other, reference
         correlation = correlate(reference, other)

@@ -24,8 +24,9 @@ FILTER_SIZE = 5
 class FlowNet(nn.Sequential):
     """Motion estimation network M (paper, Table I): (P, n, h, w) to a flow (P, 2, h, w).
 
-    The paper names neither activation nor start; rectifiers stand between the layers, and Glorot's weights
-    keep the first steps small. The last layer starts at zero: before anything is learned, nothing is moved.
+    The paper names neither activation nor start. tanh stands between the layers, as in the authors' code:
+    rectifiers over thousands of channels died. Weights start as Glorot's, the last layer at zero: before
+    anything is learned, nothing is moved.
 
     With `reference`, what the network sees is a correlation (Eq. 15) that is never made: of reference (P, r,
     h0, w0) with `match`, view i's (P, r, h, w), n = h0·w0. It is linear in both, and the first layer in it:
@@ -39,7 +40,7 @@ class FlowNet(nn.Sequential):
             layer = nn.Conv2d(inputs, outputs, FILTER_SIZE, padding=FILTER_SIZE // 2)
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-            layers += [layer, nn.ReLU(inplace=True)]
+            layers += [layer, nn.Tanh()]
             inputs = outputs
         nn.init.zeros_(layer.weight)
         super().__init__(*layers[:-1])

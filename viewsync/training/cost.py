@@ -18,6 +18,7 @@ from viewsync.nets.model import CountingModel
 from viewsync.sim.scenes import load
 from viewsync.training.config import TrainConfig
 from viewsync.training.objective import TOLD, batch_losses
+from viewsync.training.optimiser import clip, optimiser_of
 from viewsync.training.processes import Processes
 from viewsync.training.snapshots import SnapshotSet, scene_grids
 from viewsync.training.train import levels_of
@@ -78,8 +79,7 @@ def measure(config: TrainConfig, rounds: int = 1, memory: bool = True, validatio
     model = CountingModel(config.model(scene))
     model.encoder.requires_grad_(config.encoder == "trained")
     processes.place(model)
-    learnt = [weight for weight in model.parameters() if weight.requires_grad]
-    optimiser = torch.optim.AdamW(learnt, config.learning_rate, weight_decay=config.weight_decay)
+    optimiser = optimiser_of(model, config.learning_rate, config.weight_decay)
     views, first = tuple(scene.cameras), config.train_seeds[0]
     shots = SnapshotSet(scene, config.data, [first], config.sampling(views))
     if config.encoder == "frozen":
@@ -93,7 +93,7 @@ def measure(config: TrainConfig, rounds: int = 1, memory: bool = True, validatio
         optimiser.zero_grad(set_to_none=True)
         losses = batch_losses(model, batch, grids, scene, config, config.steps - 1)
         torch.stack([v for k, v in losses.items() if k not in TOLD]).sum().backward()
-        torch.nn.utils.clip_grad_norm_(learnt, 1.0)
+        clip(optimiser)
         optimiser.step()
 
     def settle() -> None:

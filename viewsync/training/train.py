@@ -34,6 +34,7 @@ from viewsync.training.config import TrainConfig
 from viewsync.training.inputs import device_of, pictures
 from viewsync.training.log import TrainingLog
 from viewsync.training.objective import TOLD, Share, batch_losses
+from viewsync.training.optimiser import clip, learnt_by, optimiser_of, set_rate
 from viewsync.training.processes import Processes
 from viewsync.training.snapshots import Snapshot, scene_grids
 from viewsync.training.source import Shots, open_sources, place_of
@@ -75,8 +76,7 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
     if config.encoder == "frozen":
         model.encoder.requires_grad_(False)
     processes.place(model)
-    learnt = [weight for weight in model.parameters() if weight.requires_grad]
-    optimiser = torch.optim.AdamW(learnt, config.learning_rate, weight_decay=config.weight_decay)
+    optimiser = optimiser_of(model, config.learning_rate, config.weight_decay)
     if config.reach_s > snapshots.span_s:
         raise UserError(
             f"{config.data}: the crowds last {snapshots.span_s:.1f} s, less than kappa_s {config.kappa_s:g}; "
@@ -109,8 +109,7 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
         for step in range(start, config.steps):
             batch = waiting.result()
             waiting = ahead.submit(_draw_batch, snapshots, config, step + 1, mine)
-            for group in optimiser.param_groups:
-                group["lr"] = _rate(config, step)
+            set_rate(optimiser, _rate(config, step))
             model.train()
             model.encoder.train(config.encoder == "trained")
             losses = batch_losses(model, batch, grids, scene, config, step, share)
@@ -119,9 +118,8 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
                 raise processes.stopped(_not_a_number(every, [*losses], config, step, out / "last"))
             optimiser.zero_grad(set_to_none=True)
             torch.stack([v for k, v in losses.items() if k not in TOLD]).sum().backward()
-            processes.average_gradients(learnt)
-            length = torch.nn.utils.clip_grad_norm_(learnt, 1.0)
-            if not torch.isfinite(length):
+            processes.average_gradients(learnt_by(optimiser))
+            if not torch.isfinite(clip(optimiser)).all():
                 raise processes.stopped(_no_gradient(config, step, out / "last"))
             optimiser.step()
             numbers = dict(zip(losses, every.mean(dim=0).tolist(), strict=True))
