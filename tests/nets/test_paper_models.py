@@ -18,6 +18,7 @@ from viewsync.nets.config import (
 )
 from viewsync.nets.flow import FlowNet
 from viewsync.nets.model import CountingModel, ModelConfig
+from viewsync.training.flow_losses import similarity_loss
 
 PAPER = (*SCENE_LEVEL, *CAMERA_LEVEL)
 SHIPPED = tuple(m for m in ALL_METHODS if m not in (*BOUNDS, *TWO_FRAMES))
@@ -160,6 +161,25 @@ def test_a_method_without_flow_answers_as_none_with_the_same_head(
     expected = answer(model, "none", inputs)
     for method in PAPER:
         assert torch.allclose(answer(model, method, inputs), expected, atol=SAME), method
+
+
+@pytest.mark.parametrize("method", PAPER)
+def test_eq_22_what_is_to_be_alike_teaches_flow_alone(inputs: dict[str, Tensor], method: str) -> None:
+    """Ground features as fusion gets them; were their weights to learn from ℓs, all would soon be alike."""
+    model = made("masked")
+    given = [inputs[k] for k in ("features", "grids", "present", "offset_s")]
+    motion = model.fuse(*given, (method,), inputs["fundamental"]).motion[method]
+    with torch.no_grad():
+        asked = model.fuse(*given, (method,), inputs["fundamental"]).motion[method]
+    torch.testing.assert_close((motion.reference, motion.others), (asked.reference, asked.others))
+    similarity_loss(motion, inputs["present"]).backward()  # type: ignore[no-untyped-call]
+    learns = {name for name, weight in model.named_parameters() if weight.grad is not None}
+    flow = {f"{name}.{part}" for name, module in model.named_modules() if isinstance(module, FlowNet)
+            for part, _ in module.named_parameters()}  # fmt: skip
+    taught = {name for name in learns if name in flow}
+    assert taught and all(model.get_parameter(name).grad.abs().max() > 0 for name in taught)  # type: ignore[union-attr]
+    # After projection, the flow itself is made of ground features, whose weights it reaches back to.
+    assert method in SCENE_LEVEL or learns == taught
 
 
 def test_only_flow_networks_come_with_the_paper_s_methods() -> None:

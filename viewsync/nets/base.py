@@ -22,7 +22,7 @@ from viewsync.nets.encoder import Encoder
 from viewsync.nets.heads import FusionHead
 from viewsync.nets.mvms import PlaneProjection, PyramidEncoder, PyramidHead, ScaleSelection, ViewEncoders
 from viewsync.nets.projection import GroundEncoder, OnGround
-from viewsync.nets.synchronisers import Synchronised, Timing
+from viewsync.nets.synchronisers import Columns, Synchronised, Timing
 
 
 class Encodes(Protocol):
@@ -54,6 +54,11 @@ class Grounds(Protocol):
 
     def project(self, features: Tensor, view_from_ground: Tensor, there: Tensor) -> OnGround:
         """Features (B, V, C, h, w), grids (B, V, Z, Hg, Wg, 2), there (B, V, 1, 1, 1) as 0 or 1."""
+
+    def held(self, columns: Columns) -> Tensor:
+        """Ground features (B, V, D, Hm, Wm) of columns of any views, by the weights of P as they are: who
+        learns from it is whoever made the columns.
+        """
 
 
 class Heads(Protocol):

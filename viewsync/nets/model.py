@@ -6,6 +6,7 @@ ground.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -33,6 +34,7 @@ from viewsync.nets.synchronisers import (
     NoSynchroniser,
     Synchronised,
     Timing,
+    warp_views,
 )
 from viewsync.nets.two_frames import EXTRA_EVIDENCE, Before, TwoFrames, TwoFrameSynchroniser
 
@@ -41,8 +43,9 @@ from viewsync.nets.two_frames import EXTRA_EVIDENCE, Before, TwoFrames, TwoFrame
 class Motion:
     """What one of the paper's methods moved: `moved` before projection, or `synchronised` after it.
 
-    reference (B, K, ·, ·), others (B, V-1, K, ·, ·): projected features 𝓕 that it wants to be alike, and
-    looks (B, V, ·, ·), 1 where a view looks there, else 0.
+    reference (B, D, Hm, Wm), others (B, V-1, D, Hm, Wm): ground features 𝓕 that ℓs wants to be alike, made
+    by weights that do not learn from it: they would make everything alike. looks (B, V, Hm, Wm): 1 where a
+    view looks there, else 0.
     """
 
     moved: Moved | None
@@ -199,6 +202,12 @@ class CountingModel(nn.Module):
         timing = Timing(
             present, torch.where(counts, offset_s, torch.zeros_like(offset_s)), counts.to(features.dtype)
         )
+
+        @functools.cache
+        def held() -> Tensor:
+            """𝓕 as ℓs compares it: the same numbers, by weights that do not learn from it."""
+            return self.ground.held(columns) if torch.is_grad_enabled() else ground
+
         density: dict[str, Tensor] = {}
         motion: dict[str, Motion] = {}
         described: Described | None = None
@@ -238,13 +247,14 @@ class CountingModel(nn.Module):
                 others = shifted.features[:, 1:], view_from_ground[:, 1:], there[:, 1:]
                 now = self.ground.project(*others)
                 moved = self.none(columns, torch.cat([ground[:, :1], now.features], dim=1), timing, coarse_m)
-                both = columns.inside[:, :, :2].amin(dim=2)
-                motion[method] = Motion(shifted, None, columns.sampled[:, 0], now.columns.sampled, both)
+                alike = self.ground.held(now.columns) if torch.is_grad_enabled() else now.features
+                motion[method] = Motion(shifted, None, held()[:, 0], alike, looks)
                 if shifted.candidates is not None:
                     moved = replace(moved, evidence=evidence_of(shifted.candidates, view_from_ground[:, 1:]))
             elif method in self.after:
                 moved = after = self.after[method](columns, ground, timing, coarse_m)
-                motion[method] = Motion(None, after, ground[:, 0], after.warped, looks)
+                alike = warp_views(held()[:, 1:], after.flow_m, coarse_m)
+                motion[method] = Motion(None, after, held()[:, 0], alike, looks)
             density[method] = self.heads[method](ground[:, 0], moved, looks, timing)
         seen = F.pixel_shuffle(self.visible(ground.flatten(0, 1)), self.ground.times)
         visible = F.softplus(seen - 2.0) * 0.02

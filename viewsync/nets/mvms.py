@@ -183,6 +183,10 @@ class PlaneProjection(nn.Module):
         inside = inside * there
         return OnGround(Columns(sampled, inside), sampled * there, inside[:, :, 0])
 
+    def held(self, columns: Columns) -> Tensor:
+        """Ground features (B, V, C, Hg, Wg) of columns of any views; there are no weights to hold."""
+        return columns.sampled
+
 
 class PlaneDecoder(nn.Module):
     """Fused features (B, ·, Hg, Wg) to people per cell (B, Hg, Wg), never negative: 5×5 convolutions of 64,

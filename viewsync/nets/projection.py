@@ -62,6 +62,15 @@ class GroundEncoder(nn.Module):
         refined: Tensor = x + self.refine(x)
         return refined
 
+    def held(self, columns: Columns) -> Tensor:
+        """Ground features (B, V, D, Hm, Wm) of columns of any views, by the weights as they are."""
+        sampled, inside = columns.sampled, columns.inside
+        weights = {name: weight.detach() for name, weight in self.named_parameters()}
+        given = sampled.flatten(0, 1), inside.flatten(0, 1)
+        made: Tensor = torch.func.functional_call(self, weights, given)
+        ground: Tensor = made.unflatten(0, sampled.shape[:2])
+        return ground
+
     def project(self, features: Tensor, view_from_ground: Tensor, there: Tensor) -> OnGround:
         """P of all views: features (B, V, C, h, w), grids (B, V, Z, Hg, Wg, 2), there (B, V, 1, 1, 1) as 0
         or 1.

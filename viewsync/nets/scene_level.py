@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from viewsync.nets.flow import FlowNet, check_networks, pairs_of, reported
-from viewsync.nets.synchronisers import Columns, Synchronised, Timing, warp_ground
+from viewsync.nets.synchronisers import Columns, Synchronised, Timing, warp_views
 
 
 class SceneSynchroniser(nn.Module):
@@ -33,5 +33,5 @@ class SceneSynchroniser(nn.Module):
             single = [net(both[:, k]) for k, net in enumerate(self.nets)]
             flow = torch.stack(single, dim=1).flatten(0, 1)
         flow_m = reported(flow, batch) * cell_m
-        warped = warp_ground(other, flow_m.flatten(0, 1), cell_m).unflatten(0, (batch, others))
+        warped = warp_views(ground[:, 1:], flow_m, cell_m)
         return Synchronised(warped, ground[:, 1:], ground[:, 1:, :3] * 0.0, flow_m)

@@ -232,9 +232,7 @@ class ColumnSynchroniser(nn.Module):
         """The other views' ground features (B, V-1, D, Hm, Wm) moved by what was found; `sharp` flow leads
         everywhere to somebody, so what it brings weighs as much as the match.
         """
-        warped = warp_ground(others.flatten(0, 1), flow_m.flatten(0, 1), cell_m).unflatten(
-            0, others.shape[:2]
-        )
+        warped = warp_views(others, flow_m, cell_m)
         if self.matcher.sharp:
             warped = warped * evidence[:, :, :1]
         return Synchronised(warped, others, evidence, flow_m)
@@ -259,6 +257,13 @@ def ground_places(rows: int, columns: int, cell_m: float, like: Tensor) -> Tenso
         [x.unsqueeze(0).expand(rows, columns).reshape(-1), y.unsqueeze(1).expand(rows, columns).reshape(-1)],
         dim=-1,
     )
+
+
+def warp_views(features: Tensor, flow_m: Tensor, cell_m: float) -> Tensor:
+    """`warp_ground` of views (B, V, D, Hm, Wm) by flows (B, V, Hm, Wm, 2)."""
+    warped = warp_ground(features.flatten(0, 1), flow_m.flatten(0, 1), cell_m)
+    out: Tensor = warped.unflatten(0, features.shape[:2])
+    return out
 
 
 def warp_ground(features: Tensor, flow_m: Tensor, cell_m: float) -> Tensor:
