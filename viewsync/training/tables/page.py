@@ -7,6 +7,7 @@ says `not run` or `not converged`.
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -79,10 +80,25 @@ def markdown(table: Table, results: Results, sets: Sequence[str] = SETS) -> str:
             "",
             "Count − truth: mean ± standard deviation over snapshots. [ ]: 95 %, over stretches and seeds.",
         ]
-    lines += ["", "Prize and gap closure:", ""]
+    unknown = []
     for (data_set, latency), (found, _) in measured.items():
-        lines += [f"- {data_set}, {latency}: {text}" for text in _worth(found)]
-    return "\n".join(lines)
+        if "reference-only (bound)" in found and "synchronised" in found:
+            lines += ["", f"{data_set}, {latency}, prize and gap closure:", "", *_worth(found)]
+        else:
+            unknown.append(f"{data_set} {latency}")
+    if unknown:
+        lines += ["", f"The prize is {NOT_RUN}: {', '.join(unknown)}."]
+    return "\n".join(_wrapped(lines))
+
+
+def _wrapped(lines: Sequence[str]) -> list[str]:
+    """Lines of prose that are no longer than a page is wide; tables as they are."""
+    out: list[str] = []
+    for line in lines:
+        out += [line] if not line or line.startswith("|") else textwrap.wrap(
+            line, 150, subsequent_indent="  " if line.startswith("- ") else "", break_on_hyphens=False
+        )  # fmt: skip
+    return out
 
 
 def _on_same_frames(found: Mapping[str, Runs]) -> tuple[dict[str, Runs], list[str]]:
@@ -155,33 +171,37 @@ def _paper(row: Row, data_set: str, latency: str) -> str:
 
 
 def _worth(measured: Mapping[str, Runs]) -> list[str]:
-    """Lines about what there is to gain, and who gains it. Bounds are rows of Table III."""
+    """What there is to gain, and a table of who gains it. Bounds are rows of Table III."""
     found = dict(measured)
-    alone, bound = found.get("reference-only (bound)"), found.get("synchronised")
-    if alone is None or bound is None:
-        return [f"the prize is {NOT_RUN}"]
-    lines = []
+    alone, bound = found["reference-only (bound)"], found["synchronised"]
     worth = {m: prize(alone, bound, m) for m in CLOSURE_METRICS}
-    text = ", ".join(f"{_METRIC_NAMES[m]} {_interval(f)}" for m, f in worth.items())
     noise = [_METRIC_NAMES[m] for m, f in worth.items() if not f.clear]
-    lines.append(
-        f"prize (reference-only − synchronised) {text}"
-        + (f"; within noise, so that it cannot rank methods: {', '.join(noise)}" if noise else "")
-    )
-    for name, closed in figures(found).items():
-        cells = [f"{_METRIC_NAMES[m]} {_interval(f) if f else 'no gap'}" for m, f in closed.items()]
-        lines.append(f"gap closed by {name}: {', '.join(cells)}")
+    too_small = f"; within noise, so that it cannot rank methods: {', '.join(noise)}" if noise else ""
+    lines = [f"- prize (reference-only − synchronised): {_each(worth)}{too_small}"]
+    if "BaseU" not in found:
+        return lines
+    gaps = {m: gap(found["BaseU"], bound, m) for m in CLOSURE_METRICS}
+    lines += [f"- gap (BaseU − synchronised): {_each(gaps)}", ""]
     perfect = {name: found.pop(f"perfect-{name} (bound)", None) for name in ("matching", "flow")}
-    for what, reached in perfect.items():
-        shares = {} if reached is None else figures({**found, "synchronised": reached})
-        for name, closed in shares.items():
-            cells = [f"{_METRIC_NAMES[m]} {_interval(f) if f else 'no gain'}" for m, f in closed.items()]
-            lines.append(f"of what perfect {what} gains over BaseU, {name} gains: {', '.join(cells)}")
-    if "BaseU" in found:
-        gaps = {m: gap(found["BaseU"], bound, m) for m in CLOSURE_METRICS}
-        text = ", ".join(f"{_METRIC_NAMES[m]} {_interval(f)}" for m, f in gaps.items())
-        lines.append(f"gap (BaseU − synchronised) {text}")
+    bounds = {f"of perfect {what}'s gain": reached for what, reached in perfect.items() if reached}
+    shares = {"gap closed": figures(measured)}
+    shares |= {head: figures({**found, "synchronised": reached}) for head, reached in bounds.items()}
+    heads = [f"{head}: {_METRIC_NAMES[m]}" for head in shares for m in CLOSURE_METRICS]
+    lines += [f"| method | {' | '.join(heads)} |", "| --- " * (1 + len(heads)) + "|"]
+    for name in shares["gap closed"]:
+        cells = []
+        for head, by_method in shares.items():
+            none = "no gap" if head == "gap closed" else "no gain"
+            closed = by_method.get(name)
+            for metric in CLOSURE_METRICS:
+                figure = closed[metric] if closed else None
+                cells.append("" if closed is None else _interval(figure) if figure else none)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
+
+
+def _each(found: Mapping[str, Figure]) -> str:
+    return ", ".join(f"{_METRIC_NAMES[m]} {_interval(f)}" for m, f in found.items())
 
 
 def _interval(figure: Figure, digits: int = 2) -> str:
