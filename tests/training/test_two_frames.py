@@ -197,7 +197,12 @@ def test_each_checkpoint_is_asked_as_it_was_trained(
     protocol = found(*asked)["protocol"]
     assert (protocol["offsets"], protocol["before_s"]) == ("unknown", 1.0)
     again = CliRunner().invoke(main, [*given, *["--checkpoint", str(other)] * 2])
-    assert again.exit_code == 2 and "two have one name" in again.output
+    assert again.exit_code == 2 and "one is given twice" in again.output
+    # Two seeds of a table's cell, say, have the same last two folders; a third one tells them apart.
+    namesake = tmp_path / "again" / other.parent.name / other.name
+    save_checkpoint(namesake, load_model(other), None, load_state(other))
+    told = found("--checkpoint", other, "--checkpoint", namesake, "--before", 1)
+    assert [name.split("/")[-3] for name in told["measured"]["checkpoints"]] == [tmp_path.name, "again"]
 
 
 def test_error_against_offset_has_frames_as_far_back_as_asked(

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -68,11 +68,11 @@ def measure_crowds(
             make_missing(scene, data, wanted, workers)
     asked_of = [*crowds, *(tuning if tuning_data is None else ())]
     place = place_of(scene, data, asked_of)
-    shorts = [_short(folder) for folder in checkpoints]
-    if len(set(shorts)) < len(shorts):
-        raise UserError(f"of {', '.join(shorts)} two have one name; rename a run's folder, or give each once")
+    short = _shortened(checkpoints)
+    if len(set(short.values())) < len(checkpoints):
+        raise UserError(f"of {', '.join(map(str, checkpoints))} one is given twice; give each once")
     alone = [(folder, TorchRunner(folder, threads, place)) for folder in checkpoints]
-    measured: dict[str, object] = {"checkpoints": {_short(f): r.weights_sha256 for f, r in alone}}
+    measured: dict[str, object] = {"checkpoints": {short[f]: r.weights_sha256 for f, r in alone}}
     if loaded is not None:
         first: BundleRunner | TorchRunner = BundleRunner(loaded, threads=threads)
         default = loaded.manifest.default
@@ -98,13 +98,13 @@ def measure_crowds(
             raise click.UsageError("--tuning-data may be of another scene, for which a bundle cannot answer")
         own = tuning_data / "scene.yaml"
         there = place_of(str(own) if own.exists() else RIGS, tuning_data, tuning)
-        tuners = {_short(folder): TorchRunner(folder, threads, there) for folder in checkpoints}
+        tuners = {short[folder]: TorchRunner(folder, threads, there) for folder in checkpoints}
     elif scene != RIGS and not by_offset and draw is None:
         make_missing(scene, data, tuning, workers)
     if scene != RIGS:
         make_missing(scene, data, crowds, workers)
     answering: dict[str, Runner] = {} if loaded is None else {"bundle": first}
-    answering |= {_short(folder): runner for folder, runner in alone}
+    answering |= {short[folder]: runner for folder, runner in alone}
     if before_s is not None and all(runner.before_s is None for runner in answering.values()):
         raise UserError("--before is for column-2, and nothing measured here looks at a frame before")
     before_s = before_s or (1.0 / frame_rate if frame_rate else None)
@@ -112,7 +112,7 @@ def measure_crowds(
     back = {name: how.before_s for name, how in asked_as.items() if how.before_s is not None}
     if draw is not None:
         draw_snapshot(
-            {"": first, **{_short(f): r for f, r in others}},
+            {"": first, **{short[f]: r for f, r in others}},
             open_shots(
                 first.scene,
                 data,
@@ -129,7 +129,7 @@ def measure_crowds(
         return
     if by_offset:
         path = json_path or Path("runs/by-offset.json")
-        named = [(_short(f), r, asked_as[_short(f)]) for f, r in alone]
+        named = [(short[f], r, asked_as[short[f]]) for f, r in alone]
         checkpoints_by_offset(named, data, crowds, kappa_s, reference, frames, path)
         return
 
@@ -166,10 +166,10 @@ def measure_crowds(
             raise UserError(f"{folder} is of other cameras than the first; measure them one at a time")
         if runner.scene.ground != first.scene.ground:
             raise UserError(f"{folder} has ground cells of another size than the first; measure it alone")
-        for suffix in ("own encoder", _short(folder)):
+        for suffix in ("own encoder", short[folder]):
             if not any(f"{graph} ({suffix})" in evaluation.scores for graph in runner.graphs):
                 break
-        found = measure(_short(folder), runner, _short(folder))
+        found = measure(short[folder], runner, short[folder])
         evaluation = evaluation.joined(found, {g: f"{g} ({suffix})" for g in runner.graphs})
     protocol = {
         "command": "viewsync evaluate",
@@ -202,6 +202,14 @@ def _one_or_each(values: Mapping[str, object]) -> object:
     return next(iter(values.values())) if len(set(values.values())) == 1 else dict(values)
 
 
-def _short(folder: Path) -> str:
-    """Run and checkpoint, such as plaza-none/best, wherever they lie."""
-    return "/".join(folder.absolute().parts[-2:])
+def _shortened(folders: Sequence[Path]) -> dict[Path, str]:
+    """Run and checkpoint, such as plaza-none/best, wherever they lie; with as many folders above as it takes
+    to tell one from the other.
+    """
+    parts = {folder: folder.absolute().parts for folder in folders}
+    deepest = max((len(p) for p in parts.values()), default=0)
+    for length in range(2, deepest + 1):
+        names = {folder: "/".join(p[-length:]) for folder, p in parts.items()}
+        if len(set(names.values())) == len(folders):
+            break
+    return names if folders else {}
