@@ -246,8 +246,9 @@ def test_it_is_measured_at_the_rate_of_slow_agents(trained: Path, small_scene: P
     given += ["--crowds", "1:2", "--tuning", "0:1", "--frames", "2", "--threads", "1"]
     out = tmp_path / "found.json"
     for more, kappa_s, offset_s in ((["--same-instant"], 0.0, 0.0), ([], 1.0, None)):
-        found = CliRunner().invoke(main, [*given, "--frame-rate", "1", *more, "--json", str(out)])
-        assert found.exit_code == 0, found.output
+        asked = [*given, "--frame-rate", "1", *more, "--json", str(out), "--markdown"]
+        found = CliRunner().invoke(main, asked)
+        assert found.exit_code == 0 and "| column-2 |" in found.output, found.output
         protocol = json.loads(out.read_text())["protocol"]
         assert (protocol["before_s"], protocol["kappa_s"], protocol["frame_rate"]) == (1.0, kappa_s, 1.0)
         assert offset_s is None or protocol["mean_offset_s"] == offset_s
