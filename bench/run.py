@@ -70,7 +70,7 @@ def measure(settings: Settings, say: Callable[[str], None]) -> list[Row]:
         rows += runtime_rows(bundle, settings.frames // len(frames.seen))
     if "method" in wanted:
         say("methods of synchronisation")
-        rows += method_rows(min(5, settings.answers))
+        rows += method_rows(max(3, min(5, settings.answers)))
     if "train" in wanted:
         say("a training step with each method")
         cuda = settings.provider == "cuda"

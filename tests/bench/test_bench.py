@@ -63,9 +63,7 @@ def test_the_json_has_every_row(tiny_bundle: Path) -> None:
         if name == "refine.wildtrack" and "VIEWSYNC_DATA" not in os.environ:
             assert "VIEWSYNC_DATA is not set" in row["skipped"]
             continue
-        assert row["samples"] > 0 and row["skipped"] is None, name
-        # What a method takes beyond `none` is a difference of two times; with a single sample either sign.
-        assert row["figure"] > 0 or (name.startswith("method.") and row["figure"] < 0), name
+        assert row["figure"] > 0 and row["samples"] > 0 and row["skipped"] is None, name
         assert (row["holds"] is None) == (PROMISED[name] is None), name
     assert all(rows[name]["ratio"] > 0 and rows[name]["beside"] for name in BESIDE)
     assert "p99_ms" in rows["path.latency"]["facts"]

@@ -62,5 +62,5 @@ def test_parts_together_export(method: str, parts: tuple[str, ...]) -> None:
         np.testing.assert_allclose(density, answer.density[method][0].numpy(), atol=1e-5)
         np.testing.assert_allclose(flow[1:], answer.synchronised.flow_m[0].numpy(), atol=1e-3)
         np.testing.assert_allclose(match[1:], answer.synchronised.evidence[0, :, 0].numpy(), atol=1e-4)
-        if present > 2:  # with one other view alone, little may move
-            assert np.abs(flow).max() > 0.05
+        # With one other view alone, less moves.
+        assert np.abs(flow).max() > (0.05 if present > 2 else 0.01)
