@@ -18,7 +18,7 @@ from viewsync.nets.config import (
 )
 from viewsync.nets.flow import FlowNet
 from viewsync.nets.model import CountingModel, ModelConfig
-from viewsync.training.flow_losses import similarity_loss
+from viewsync.training.flow_losses import ground_features, similarity_loss
 
 PAPER = (*SCENE_LEVEL, *CAMERA_LEVEL)
 SHIPPED = tuple(m for m in ALL_METHODS if m not in (*BOUNDS, *TWO_FRAMES))
@@ -169,10 +169,14 @@ def test_eq_22_what_is_to_be_alike_teaches_flow_alone(inputs: dict[str, Tensor],
     model = made("masked")
     given = [inputs[k] for k in ("features", "grids", "present", "offset_s")]
     motion = model.fuse(*given, (method,), inputs["fundamental"]).motion[method]
+    assert (motion.now is None) == (method in SCENE_LEVEL)
+    reference, others = ground_features(model, motion)
+    fused: list[Tensor] = []
+    model.heads[method].register_forward_pre_hook(lambda head, fed: fused.extend([fed[0], fed[1].warped]))
     with torch.no_grad():
-        asked = model.fuse(*given, (method,), inputs["fundamental"]).motion[method]
-    torch.testing.assert_close((motion.reference, motion.others), (asked.reference, asked.others))
-    similarity_loss(motion, inputs["present"]).backward()  # type: ignore[no-untyped-call]
+        model.fuse(*given, (method,), inputs["fundamental"])
+    torch.testing.assert_close([reference.detach(), others.detach()], fused)
+    similarity_loss(model, motion, inputs["present"]).backward()  # type: ignore[no-untyped-call]
     learns = {name for name, weight in model.named_parameters() if weight.grad is not None}
     flow = {f"{name}.{part}" for name, module in model.named_modules() if isinstance(module, FlowNet)
             for part, _ in module.named_parameters()}  # fmt: skip

@@ -9,7 +9,7 @@ from torch import Tensor
 from calib.scene import Scene, load_scene
 from viewsync.nets.flow import coarser
 from viewsync.nets.model import CountingModel, ModelConfig, Motion
-from viewsync.nets.synchronisers import Moved, Synchronised
+from viewsync.nets.synchronisers import Columns, Moved
 from viewsync.training.config import TrainConfig
 from viewsync.training.flow_losses import camera_warp_loss, similarity_loss, warp_loss
 from viewsync.training.inputs import encode_with_synchronous, fundamentals, tensors
@@ -25,6 +25,11 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 def still(batch: int, views: int, strides: tuple[int, ...], size: tuple[int, int]) -> tuple[Tensor, ...]:
     return tuple(torch.zeros(batch, views - 1, -(-size[0] // s), -(-size[1] // s), 2) for s in strides)
+
+
+def picture_model() -> CountingModel:
+    """One whose ground features are the pictures', without weights."""
+    return CountingModel(ModelConfig(methods=("none",), base="mvms", grid=(6, 11)))
 
 
 def test_eq_19_to_21_sum_over_views_and_scales_of_the_error_after_the_warp() -> None:
@@ -65,13 +70,14 @@ def test_eq_8_and_9_are_on_the_ground_for_a_method_after_projection() -> None:
 def test_an_absent_view_costs_nothing() -> None:
     before, wanted = noise(2, 3, 4, 6, 11), noise(2, 3, 4, 6, 11, seed=1)
     moved = Moved(before, still(2, 3, (1,), (6, 11)), (1,))
-    motion = Motion(moved, None, before[:, 0], before[:, 1:], torch.ones(2, 3, 6, 11))
+    columns, now = Columns(before, before), Columns(before[:, 1:], before[:, 1:])
+    motion = Motion(moved, None, columns, now, torch.ones(2, 3, 6, 11))
     per_view = camera_warp_loss(moved, before, wanted)
     present = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
-    model = CountingModel(ModelConfig(methods=("none",)))
+    model = picture_model()
     loss = warp_loss(model, motion, before, wanted, before, present)
     assert loss.item() == pytest.approx((per_view[0, 1] + per_view[1, 0]).item() / 2, rel=1e-5)
-    both, one = similarity_loss(motion, torch.ones(2, 3)), similarity_loss(motion, present)
+    both, one = (similarity_loss(model, motion, there) for there in (torch.ones(2, 3), present))
     assert 0 < one < both
 
 
@@ -81,11 +87,16 @@ def test_eq_22_is_one_less_the_cosine_along_channels_where_both_look() -> None:
     same, across, opposite = reference * 3.0, reference.roll(1, dims=1), -reference
     looks = torch.ones(1, 4, 2, 2)
     others = torch.stack([same, across, opposite], dim=1)
-    synchronised = Synchronised(others, others, others, others)  # not looked at
+    model = picture_model()
+
+    def motion(others: Tensor, looks: Tensor) -> Motion:
+        views = torch.cat(
+            [reference.unsqueeze(1), torch.zeros_like(others)], dim=1
+        )  # as they were, not looked at
+        return Motion(None, None, Columns(views, views), Columns(others, others), looks)
 
     def loss(others: Tensor, looks: Tensor) -> float:
-        motion = Motion(None, synchronised, reference, others, looks)
-        return similarity_loss(motion, torch.ones(1, looks.shape[1])).item()
+        return similarity_loss(model, motion(others, looks), torch.ones(1, looks.shape[1])).item()
 
     assert loss(others, looks) == pytest.approx(0.0 + 1.0 + 2.0)
     mixed = torch.cat([same[..., :1], opposite[..., 1:]], dim=-1).unsqueeze(1)
@@ -94,8 +105,7 @@ def test_eq_22_is_one_less_the_cosine_along_channels_where_both_look() -> None:
     there[0, 1, :, 1] = 0.0  # view 1 does not look at the opposite ones
     assert loss(mixed, there) == pytest.approx(0.0, abs=1e-6)
     nothing = torch.zeros_like(mixed).requires_grad_()
-    motion = Motion(None, synchronised, reference, nothing, looks[:, :2])
-    similarity_loss(motion, torch.ones(1, 2)).backward()  # type: ignore[no-untyped-call]
+    similarity_loss(model, motion(nothing, looks[:, :2]), torch.ones(1, 2)).backward()  # type: ignore[no-untyped-call]
     # A view that shows nothing has a direction to go, and no cliff: features of the wire are 1/15 or more.
     assert 0 < nothing.grad.abs().max() <= 100.0
 

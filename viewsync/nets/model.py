@@ -6,7 +6,6 @@ ground.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -29,12 +28,12 @@ from viewsync.nets.perfect import People, perfect_matching
 from viewsync.nets.projection import OnGround
 from viewsync.nets.scene_level import SceneSynchroniser
 from viewsync.nets.synchronisers import (
+    Columns,
     ColumnSynchroniser,
     Moved,
     NoSynchroniser,
     Synchronised,
     Timing,
-    warp_views,
 )
 from viewsync.nets.two_frames import EXTRA_EVIDENCE, Before, TwoFrames, TwoFrameSynchroniser
 
@@ -43,15 +42,14 @@ from viewsync.nets.two_frames import EXTRA_EVIDENCE, Before, TwoFrames, TwoFrame
 class Motion:
     """What one of the paper's methods moved: `moved` before projection, or `synchronised` after it.
 
-    reference (B, D, Hm, Wm), others (B, V-1, D, Hm, Wm): ground features 𝓕 that ℓs wants to be alike, made
-    by weights that do not learn from it: they would make everything alike. looks (B, V, Hm, Wm): 1 where a
-    view looks there, else 0.
+    columns: of all views, as they were; now: of the others, of what was moved before projection.
+    looks (B, V, Hm, Wm): 1 where a view looks there, else 0.
     """
 
     moved: Moved | None
     synchronised: Synchronised | None
-    reference: Tensor
-    others: Tensor
+    columns: Columns
+    now: Columns | None
     looks: Tensor
 
 
@@ -203,11 +201,6 @@ class CountingModel(nn.Module):
             present, torch.where(counts, offset_s, torch.zeros_like(offset_s)), counts.to(features.dtype)
         )
 
-        @functools.cache
-        def held() -> Tensor:
-            """𝓕 as ℓs compares it: the same numbers, by weights that do not learn from it."""
-            return self.ground.held(columns) if torch.is_grad_enabled() else ground
-
         density: dict[str, Tensor] = {}
         motion: dict[str, Motion] = {}
         described: Described | None = None
@@ -247,14 +240,12 @@ class CountingModel(nn.Module):
                 others = shifted.features[:, 1:], view_from_ground[:, 1:], there[:, 1:]
                 now = self.ground.project(*others)
                 moved = self.none(columns, torch.cat([ground[:, :1], now.features], dim=1), timing, coarse_m)
-                alike = self.ground.held(now.columns) if torch.is_grad_enabled() else now.features
-                motion[method] = Motion(shifted, None, held()[:, 0], alike, looks)
+                motion[method] = Motion(shifted, None, columns, now.columns, looks)
                 if shifted.candidates is not None:
                     moved = replace(moved, evidence=evidence_of(shifted.candidates, view_from_ground[:, 1:]))
             elif method in self.after:
                 moved = after = self.after[method](columns, ground, timing, coarse_m)
-                alike = warp_views(held()[:, 1:], after.flow_m, coarse_m)
-                motion[method] = Motion(None, after, held()[:, 0], alike, looks)
+                motion[method] = Motion(None, after, columns, None, looks)
             density[method] = self.heads[method](ground[:, 0], moved, looks, timing)
         seen = F.pixel_shuffle(self.visible(ground.flatten(0, 1)), self.ground.times)
         visible = F.softplus(seen - 2.0) * 0.02

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from viewsync.nets.flow import coarser, warp
 from viewsync.nets.model import CountingModel, Motion
-from viewsync.nets.synchronisers import Moved
+from viewsync.nets.synchronisers import Columns, Moved, warp_views
 
 # Below every length that features on the wire can have but 0: where a view shows nothing, nothing is alike.
 _LEAST_LENGTH = 0.01
@@ -49,17 +49,29 @@ def camera_warp_loss(moved: Moved, features: Tensor, together: Tensor) -> Tensor
     return total
 
 
-def similarity_loss(motion: Motion, present: Tensor) -> Tensor:
+def similarity_loss(model: CountingModel, motion: Motion, present: Tensor) -> Tensor:
     """Σ_i ℓs, mean over the batch: mean over all places of 1 − cos(𝓕_0, 𝓕̂_i) along channels (Eq. 22).
 
     𝓕 is zero where a view does not look, and alike to nothing; so the mean is over places that both look at.
     """
-    alike = torch.nn.functional.cosine_similarity(
-        motion.reference.unsqueeze(1), motion.others, dim=2, eps=_LEAST_LENGTH
-    )
+    reference, others = ground_features(model, motion)
+    alike = torch.nn.functional.cosine_similarity(reference.unsqueeze(1), others, dim=2, eps=_LEAST_LENGTH)
     both = motion.looks[:, :1] * motion.looks[:, 1:]
     mean = ((1.0 - alike) * both).sum(dim=(2, 3)) / both.sum(dim=(2, 3)).clamp_min(1.0)
     return (mean * present[:, 1:]).sum(dim=1).mean()
+
+
+def ground_features(model: CountingModel, motion: Motion) -> tuple[Tensor, Tensor]:
+    """What ℓs compares: 𝓕_0 (B, D, Hm, Wm), and 𝓕̂_i (B, V-1, D, Hm, Wm) of the others, synchronised: the
+    numbers that fusion gets, by weights that do not learn from it, for they would make everything alike.
+    """
+    if motion.now is not None:
+        sampled, inside = motion.columns.sampled[:, :1], motion.columns.inside[:, :1]
+        return model.ground.held(Columns(sampled, inside))[:, 0], model.ground.held(motion.now)
+    assert motion.synchronised is not None
+    ground = model.ground.held(motion.columns)
+    cell_m = model.ground.times * model.config.cell_m
+    return ground[:, 0], warp_views(ground[:, 1:], motion.synchronised.flow_m, cell_m)
 
 
 def _mean_square(first: Tensor, second: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def batch_losses(
             moved, wanted = answer.features, model.gather(together, places)
             loss = warp_loss(model, motion, moved, wanted, geometry, present)
         elif config.flow_loss == "similarity":
-            loss = similarity_loss(motion, present)
+            loss = similarity_loss(model, motion, present)
         else:
             continue
         losses[f"{method}.flow"] = config.flow_weight * loss
