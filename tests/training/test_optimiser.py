@@ -30,8 +30,8 @@ def test_a_layer_of_many_inputs_moves_slowly() -> None:
     set_rate(optimiser, 2e-3)
     found = rates(model, optimiser)
     assert found["head.weight"] == found["head.bias"] == 2e-3
-    assert found["flow.0.weight"] == found["flow.0.bias"] == pytest.approx(2e-3 / 25)
-    assert found["flow.2.weight"] == pytest.approx(2e-3 * 432 / (128 * 25))
+    assert found["flow.0.weight"] == found["flow.0.bias"] == pytest.approx(2e-4 / 25)
+    assert found["flow.2.weight"] == pytest.approx(2e-4 * 432 / (128 * 25))
     assert not any(name.startswith("encoder") for name in found)
 
 
