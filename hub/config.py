@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from hub.buffer import BufferRules
-from hub.fusion import takes_before
+from hub.inputs import takes_before
 from hub.reference import Policy
 from viewsync.bundle import Bundle
 from viewsync.config import Section

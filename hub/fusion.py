@@ -1,9 +1,7 @@
 """From the frames of a snapshot to a density map: geometry of the scene, dequantised features, ONNX Runtime.
 
-The graphs hold no geometry. What a graph declares of it (see `_GEOMETRY`) is computed from the scene once
-per reference, with the reference in slot 0 and the other views after it in the bundle's order, and stays
-where the graph runs. All views have a slot, absent ones with present = 0: the shapes never change, so
-nothing is planned anew when a camera drops out.
+The graphs hold no geometry. What a graph declares of it (`hub.geometry`) is computed from the scene once per
+reference and stays where the graph runs; what it takes of a snapshot is made by `hub.inputs`.
 """
 
 import time
@@ -15,16 +13,14 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from calib.epipolar import fundamental_matrix
-from calib.ground import person_plane, place_distances, view_from_ground
-from calib.planes import plane_maps
 from hub.buffer import Snapshot
+from hub.geometry import GEOMETRY
+from hub.inputs import BEFORE, NEWEST, SnapshotInputs, takes_before
 from hub.zones import zone_weights
 from viewsync.bundle import Bundle
 from viewsync.errors import BundleError, InternalError
 from viewsync.manifest import Fusion as FusionSpec
 from viewsync.ort import Provider, check_signature, open_session, running_on
-from viewsync.units import SECOND_NS
 
 Floats = NDArray[np.float32]
 
@@ -100,17 +96,7 @@ class Fusion:
         self._timer = timer
         self._provider = provider
         self._graphs = [self._load(name, provider, threads, allow_cpu_fallback) for name in names]
-        spec = bundle.manifest.features
-        # Every value of the wire, dequantised: a look-up is three times faster than arithmetic on the whole
-        # tensor.
-        self._values = np.linspace(spec.low, spec.high, spec.levels, dtype=np.float64).astype(np.float32)
-        self._shape = (len(self.views), spec.channels, spec.height, spec.width)
-        # A frame further back than offsets were trained for says nothing of how people walk now.
-        self._longest_ns = round(bundle.manifest.offset.trained_s * SECOND_NS)
-        # As in training: of what was trained, give or take half.
-        config = bundle.manifest.training.get("config", {})
-        backs_s = [float(back) for back in config.get("before_s", ())]
-        self._backs_ns = [(round(b * SECOND_NS / 2), round(b * SECOND_NS * 3 / 2)) for b in backs_s]
+        self._inputs = SnapshotInputs(bundle)
         self._looks_back = any(takes_before(graph.spec) for graph in self._graphs)
 
     @property
@@ -141,10 +127,10 @@ class Fusion:
         """
         started_ns = self._timer()
         slots = self.slots(used[0])
-        inputs = self._inputs(snapshot, slots, frozenset(used), frozenset(unknown))
-        before_ns = self._ages(snapshot, used) if self._looks_back else {}
+        inputs = self._inputs.newest(snapshot, slots, frozenset(used), frozenset(unknown))
+        before_ns = self._inputs.ages(snapshot, used) if self._looks_back else {}
         if self._looks_back:
-            inputs |= self._inputs_before(snapshot, slots, before_ns)
+            inputs |= self._inputs.before(snapshot, slots, before_ns)
         main, fuse_ns = self._run(self._graphs[0], inputs, slots)
         counts = {self._graphs[0].name: _count(main["density"])}
         objections = {graph.name: self._objection(graph, used) for graph in self._graphs[1:]}
@@ -171,15 +157,7 @@ class Fusion:
         """
         for reference in self.bundle.manifest.references:
             slots = self.slots(reference)
-            present = np.zeros(len(slots), dtype=np.float32)
-            present[0] = 1.0
-            inputs = {
-                "features": np.zeros(self._shape, np.float32),
-                "present": present,
-                "offset_s": np.zeros_like(present),
-            }
-            if self._looks_back:
-                inputs |= self._inputs_before(Snapshot(0, {}), slots, {})
+            inputs = self._inputs.nothing(slots)
             for graph in self._graphs:
                 try:
                     self._run(graph, inputs, slots)
@@ -189,7 +167,7 @@ class Fusion:
     def _load(self, name: str, provider: Provider, threads: int, allow_cpu_fallback: bool) -> _Graph:
         model = self.bundle.fusion_bytes(name)
         spec = self.bundle.manifest.fusion[name]
-        unknown = set(spec.inputs) - _PER_SNAPSHOT - set(_GEOMETRY)
+        unknown = set(spec.inputs) - NEWEST - BEFORE - set(GEOMETRY)
         if unknown:
             raise BundleError(
                 f"{self.bundle.path}: graph {name} takes {', '.join(sorted(unknown))}, which this hub cannot"
@@ -208,53 +186,6 @@ class Fusion:
             return f"graph {graph.name} needs all views; missing: {', '.join(missing)}"
         first = self.bundle.manifest.references[0]
         return "" if used[0] == first else f"graph {graph.name} needs reference {first}, not {used[0]}"
-
-    def _inputs(
-        self, snapshot: Snapshot, slots: tuple[str, ...], used: frozenset[str], unknown: frozenset[str]
-    ) -> dict[str, Floats]:
-        reference_ns = snapshot.entries[slots[0]].capture_ns
-        features = np.zeros(self._shape, dtype=np.float32)
-        present = np.zeros(len(slots), dtype=np.float32)
-        offset_s = np.zeros(len(slots), dtype=np.float32)
-        for slot, view in enumerate(slots):
-            if view in used:
-                entry = snapshot.entries[view]
-                np.take(self._values, entry.features, out=features[slot], mode="clip")
-                present[slot] = 1.0
-                offset_s[slot] = (
-                    self.unknown_s if view in unknown else (entry.capture_ns - reference_ns) / SECOND_NS
-                )
-        return {"features": features, "present": present, "offset_s": offset_s}
-
-    def _ages(self, snapshot: Snapshot, used: Sequence[str]) -> dict[str, int]:
-        """How much earlier each used view's frame before was captured, by its own camera's clock; views
-        without one that tells anything are left out.
-        """
-        ages: dict[str, int] = {}
-        for view in used:
-            newest, before = snapshot.entries[view], snapshot.before.get(view)
-            if before is None or (before.session, before.clock) != (newest.session, newest.clock):
-                continue
-            age_ns = newest.stamped_ns - before.stamped_ns
-            if 0 < age_ns <= self._longest_ns and self._learned(age_ns):
-                ages[view] = age_ns
-        return ages
-
-    def _learned(self, age_ns: int) -> bool:
-        """Whether frames so much earlier were trained with; true where the bundle does not tell."""
-        return not self._backs_ns or any(least <= age_ns <= most for least, most in self._backs_ns)
-
-    def _inputs_before(
-        self, snapshot: Snapshot, slots: tuple[str, ...], ages_ns: Mapping[str, int]
-    ) -> dict[str, Floats]:
-        features = np.zeros(self._shape, dtype=np.float32)
-        present = np.zeros(len(slots), dtype=np.float32)
-        before_s = np.zeros(len(slots), dtype=np.float32)
-        for slot, view in enumerate(slots):
-            if view in ages_ns:
-                np.take(self._values, snapshot.before[view].features, out=features[slot], mode="clip")
-                present[slot], before_s[slot] = 1.0, ages_ns[view] / SECOND_NS
-        return {"features_before": features, "present_before": present, "before_s": before_s}
 
     def _run(
         self, graph: _Graph, inputs: Mapping[str, Floats], slots: tuple[str, ...]
@@ -289,7 +220,7 @@ class Fusion:
             )
         key = (name, slots[0])
         if key not in graph.fixed:
-            value = np.ascontiguousarray(_GEOMETRY[name](self.bundle, slots)[:taken], dtype=spec.dtype)
+            value = np.ascontiguousarray(GEOMETRY[name](self.bundle, slots)[:taken], dtype=spec.dtype)
             graph.fixed[key] = ort.OrtValue.ortvalue_from_numpy(value, running_on(graph.session), 0)
         return graph.fixed[key]
 
@@ -305,49 +236,3 @@ def _pooled(density: Floats, shape: tuple[int, ...]) -> Floats:
 
 def _count(density: Floats) -> float:
     return float(density.sum(dtype=np.float64))
-
-
-def _view_from_ground(bundle: Bundle, slots: tuple[str, ...]) -> Floats:
-    """(V, Z, Hg, Wg, 2): where each ground cell at each height is seen, `grid_sample` coordinates."""
-    scene = bundle.scene
-    return np.stack([view_from_ground(bundle.pinhole(view), scene.ground, scene.heights_m) for view in slots])
-
-
-def _fundamental(bundle: Bundle, slots: tuple[str, ...]) -> Floats:
-    """(V, 3, 3): x_viewᵀ F x_reference = 0 in feature pixels; zero for the reference itself."""
-    spec = bundle.manifest.features
-    cameras = [bundle.pinhole(view).resized(spec.width, spec.height) for view in slots]
-    others = [fundamental_matrix(cameras[0], camera) for camera in cameras[1:]]
-    return np.stack([np.zeros((3, 3)), *others]).astype(np.float32)
-
-
-def _distance(bundle: Bundle, slots: tuple[str, ...]) -> Floats:
-    """(V, h, w): how far the plane at a person's height is in each place of a view's features, metres."""
-    spec, heights = bundle.manifest.features, bundle.scene.heights_m
-    cameras = [bundle.pinhole(view).resized(spec.width, spec.height) for view in slots]
-    return np.stack([place_distances(camera, heights[person_plane(heights)]) for camera in cameras])
-
-
-def _planes(bundle: Bundle, slots: tuple[str, ...]) -> Floats:
-    """(V, Z, 4, 3): over the plane at each height, from a view's feature pixels to the reference's."""
-    spec = bundle.manifest.features
-    cameras = [bundle.pinhole(view).resized(spec.width, spec.height) for view in slots]
-    return np.stack([plane_maps(camera, cameras[0], bundle.scene.heights_m) for camera in cameras])
-
-
-def takes_before(spec: FusionSpec) -> bool:
-    """Whether a graph looks at the frame before of each view, too."""
-    return "features_before" in spec.inputs
-
-
-_PER_SNAPSHOT = frozenset(
-    {"features", "present", "offset_s", "features_before", "present_before", "before_s"}
-)
-
-# What of the scene a graph may ask for; a further kind of geometry is one more line.
-_GEOMETRY: dict[str, Callable[[Bundle, tuple[str, ...]], Floats]] = {
-    "view_from_ground": _view_from_ground,
-    "fundamental": _fundamental,
-    "distance_m": _distance,
-    "planes": _planes,
-}
