@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from export.pyramid_graphs import pyramid_graph
 from viewsync.nets.config import CAMERA_LEVEL, PLANE_LEVEL, SCENE_LEVEL, TWO_FRAMES
-from viewsync.nets.model import CountingModel
+from viewsync.nets.model import CountingModel, MotionBefore
 from viewsync.nets.two_frames import Before
 
 OPSET = 20
@@ -83,11 +83,10 @@ class MaskedGraph(nn.Module):
         if self.method not in answer.motion:
             return (density,)
         motion = answer.motion[self.method]
-        if motion.synchronised is not None:
-            flow = motion.synchronised.flow_m[0]
-        else:
-            assert motion.moved is not None
+        if isinstance(motion, MotionBefore):
             flow = motion.moved.flow_px[-1][0]
+        else:
+            flow = motion.synchronised.flow_m[0]
         return density, torch.cat([flow[:1] * 0.0, flow])
 
 

@@ -25,7 +25,7 @@ def rates(model: Some, optimiser: torch.optim.Optimizer) -> dict[str, float]:
 
 def test_a_layer_of_many_inputs_moves_slowly() -> None:
     model = Some()
-    optimiser = optimiser_of(model, 1e-3, 1e-4)
+    optimiser = optimiser_of(model, 1e-3, 1e-4, 0.1)
     assert {id(w) for w in learnt_by(optimiser)} == {id(w) for w in model.parameters() if w.requires_grad}
     set_rate(optimiser, 2e-3)
     found = rates(model, optimiser)
@@ -37,7 +37,7 @@ def test_a_layer_of_many_inputs_moves_slowly() -> None:
 
 def test_a_thousandfold_flow_loss_takes_nothing_from_the_head() -> None:
     model = Some()
-    optimiser = optimiser_of(model, 1e-3, 1e-4)
+    optimiser = optimiser_of(model, 1e-3, 1e-4, 0.1)
     for name, weight in model.named_parameters():
         if weight.requires_grad:
             torch.manual_seed(len(name))
@@ -56,7 +56,7 @@ def test_a_thousandfold_flow_loss_takes_nothing_from_the_head() -> None:
 def test_a_gradient_that_is_not_a_number_is_told_wherever_it_is() -> None:
     for where in ("flow.0.weight", "head.weight"):
         model = Some()
-        optimiser = optimiser_of(model, 1e-3, 1e-4)
+        optimiser = optimiser_of(model, 1e-3, 1e-4, 0.1)
         for name, weight in model.named_parameters():
             if weight.requires_grad:
                 weight.grad = torch.full_like(weight, float("nan") if name == where else 0.1)

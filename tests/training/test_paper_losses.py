@@ -8,8 +8,8 @@ from torch import Tensor
 
 from calib.scene import Scene, load_scene
 from viewsync.nets.flow import coarser
-from viewsync.nets.model import CountingModel, ModelConfig, Motion
-from viewsync.nets.synchronisers import Columns, Moved
+from viewsync.nets.model import CountingModel, ModelConfig, Motion, MotionAfter, MotionBefore
+from viewsync.nets.synchronisers import Columns, Moved, Synchronised
 from viewsync.training.config import TrainConfig
 from viewsync.training.flow_losses import camera_warp_loss, similarity_loss, warp_loss
 from viewsync.training.inputs import encode_with_synchronous, fundamentals, tensors
@@ -30,6 +30,11 @@ def still(batch: int, views: int, strides: tuple[int, ...], size: tuple[int, int
 def picture_model() -> CountingModel:
     """One whose ground features are the pictures', without weights."""
     return CountingModel(ModelConfig(methods=("none",), base="mvms", grid=(6, 11)))
+
+
+def columns(features: Tensor) -> Columns:
+    """Of (B, V, C, Hg, Wg), which look everywhere."""
+    return Columns(features, torch.ones_like(features[:, :, :1]))
 
 
 def test_eq_19_to_21_sum_over_views_and_scales_of_the_error_after_the_warp() -> None:
@@ -60,7 +65,7 @@ def test_eq_8_and_9_are_on_the_ground_for_a_method_after_projection() -> None:
         wanted = model.project(together, grids, present).features
         answer = model.fuse(features, grids, present, present * 0, ("sls",))
         motion = answer.motion["sls"]
-        assert motion.synchronised is not None
+        assert isinstance(motion, MotionAfter)
         loss = warp_loss(model, motion, features, together, grids, present)
         errors = (wanted[:, 1:] - motion.synchronised.warped).square().mean(dim=(2, 3, 4))
     assert loss.item() == pytest.approx(errors.sum(dim=1).mean().item(), rel=1e-5)
@@ -70,8 +75,8 @@ def test_eq_8_and_9_are_on_the_ground_for_a_method_after_projection() -> None:
 def test_an_absent_view_costs_nothing() -> None:
     before, wanted = noise(2, 3, 4, 6, 11), noise(2, 3, 4, 6, 11, seed=1)
     moved = Moved(before, still(2, 3, (1,), (6, 11)), (1,))
-    columns, now = Columns(before, before), Columns(before[:, 1:], before[:, 1:])
-    motion = Motion(moved, None, columns, now, torch.ones(2, 3, 6, 11))
+    looks = torch.ones(2, 3, 6, 11)
+    motion = MotionBefore(moved, columns(before[:, :1]), columns(before[:, 1:]), looks)
     per_view = camera_warp_loss(moved, before, wanted)
     present = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
     model = picture_model()
@@ -81,7 +86,8 @@ def test_an_absent_view_costs_nothing() -> None:
     assert 0 < one < both
 
 
-def test_eq_22_is_one_less_the_cosine_along_channels_where_both_look() -> None:
+@pytest.mark.parametrize("before", [True, False])
+def test_eq_22_is_one_less_the_cosine_along_channels_where_both_look(before: bool) -> None:
     reference = torch.zeros(1, 3, 2, 2)
     reference[0, 0] = 0.5
     same, across, opposite = reference * 3.0, reference.roll(1, dims=1), -reference
@@ -90,10 +96,13 @@ def test_eq_22_is_one_less_the_cosine_along_channels_where_both_look() -> None:
     model = picture_model()
 
     def motion(others: Tensor, looks: Tensor) -> Motion:
-        views = torch.cat(
-            [reference.unsqueeze(1), torch.zeros_like(others)], dim=1
-        )  # as they were, not looked at
-        return Motion(None, None, Columns(views, views), Columns(others, others), looks)
+        first = reference.unsqueeze(1)
+        if before:
+            moved = Moved(others, (), ())  # what was moved is not looked at, its columns are
+            return MotionBefore(moved, columns(first), columns(others), looks)
+        still = torch.zeros(1, others.shape[1], 2, 2, 2)
+        synchronised = Synchronised(others, others, others, still)
+        return MotionAfter(synchronised, columns(torch.cat([first, others], dim=1)), looks)
 
     def loss(others: Tensor, looks: Tensor) -> float:
         return similarity_loss(model, motion(others, looks), torch.ones(1, looks.shape[1])).item()

@@ -39,18 +39,27 @@ from viewsync.nets.two_frames import EXTRA_EVIDENCE, Before, TwoFrames, TwoFrame
 
 
 @dataclass(frozen=True, slots=True)
-class Motion:
-    """What one of the paper's methods moved: `moved` before projection, or `synchronised` after it.
-
-    columns: of all views, as they were; now: of the others, of what was moved before projection.
-    looks (B, V, Hm, Wm): 1 where a view looks there, else 0.
+class MotionBefore:
+    """What a method moved before projection. reference: its columns; now: those of the other views, of what
+    was moved; looks (B, V, Hm, Wm): 1 where a view looks there, else 0.
     """
 
-    moved: Moved | None
-    synchronised: Synchronised | None
-    columns: Columns
-    now: Columns | None
+    moved: Moved
+    reference: Columns
+    now: Columns
     looks: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class MotionAfter:
+    """What a method moved after projection. columns: of all views, as they were; looks as above."""
+
+    synchronised: Synchronised
+    columns: Columns
+    looks: Tensor
+
+
+Motion = MotionBefore | MotionAfter
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,12 +249,13 @@ class CountingModel(nn.Module):
                 others = shifted.features[:, 1:], view_from_ground[:, 1:], there[:, 1:]
                 now = self.ground.project(*others)
                 moved = self.none(columns, torch.cat([ground[:, :1], now.features], dim=1), timing, coarse_m)
-                motion[method] = Motion(shifted, None, columns, now.columns, looks)
+                first = Columns(columns.sampled[:, :1], columns.inside[:, :1])
+                motion[method] = MotionBefore(shifted, first, now.columns, looks)
                 if shifted.candidates is not None:
                     moved = replace(moved, evidence=evidence_of(shifted.candidates, view_from_ground[:, 1:]))
             elif method in self.after:
                 moved = after = self.after[method](columns, ground, timing, coarse_m)
-                motion[method] = Motion(None, after, columns, None, looks)
+                motion[method] = MotionAfter(after, columns, looks)
             density[method] = self.heads[method](ground[:, 0], moved, looks, timing)
         seen = F.pixel_shuffle(self.visible(ground.flatten(0, 1)), self.ground.times)
         visible = F.softplus(seen - 2.0) * 0.02

@@ -84,6 +84,12 @@ class TrainConfig(Section):
     first_stage: float = Field(0.25, ge=0, le=1, description="share of the steps given to stage one")
     batch: int = Field(4, gt=0, description="snapshots per step; a snapshot has a frame of each view")
     learning_rate: float = Field(2e-3, gt=0, description="peak; warms up over 100 steps, then half a cosine")
+    flow_rate: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="of learning_rate, what the flow networks of the paper's models get at most",
+    )
     weight_decay: float = Field(1e-4, ge=0)
     partner: float = Field(0.2, ge=0, description="weight of the matcher's own loss")
     sparsity: float = Field(

@@ -79,7 +79,7 @@ def measure(config: TrainConfig, rounds: int = 1, memory: bool = True, validatio
     model = CountingModel(config.model(scene))
     model.encoder.requires_grad_(config.encoder == "trained")
     processes.place(model)
-    optimiser = optimiser_of(model, config.learning_rate, config.weight_decay)
+    optimiser = optimiser_of(model, config.learning_rate, config.weight_decay, config.flow_rate)
     views, first = tuple(scene.cameras), config.train_seeds[0]
     shots = SnapshotSet(scene, config.data, [first], config.sampling(views))
     if config.encoder == "frozen":

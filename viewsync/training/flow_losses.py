@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from viewsync.nets.flow import coarser, warp
-from viewsync.nets.model import CountingModel, Motion
-from viewsync.nets.synchronisers import Columns, Moved, warp_views
+from viewsync.nets.model import CountingModel, Motion, MotionBefore
+from viewsync.nets.synchronisers import Moved, warp_views
 
 # Below every length that features on the wire can have but 0: where a view shows nothing, nothing is alike.
 _LEAST_LENGTH = 0.01
@@ -29,10 +29,9 @@ def warp_loss(
     (B, V, C, h, w), warped, and `together`, those of every view at the reference's instant; of one after it
     (Eq. 8, 9) between their ground features.
     """
-    if motion.moved is not None:
+    if isinstance(motion, MotionBefore):
         per_view = camera_warp_loss(motion.moved, features, together)
     else:
-        assert motion.synchronised is not None
         there = model.project(together, view_from_ground, present).features
         per_view = _mean_square(there[:, 1:], motion.synchronised.warped)
     return (per_view * present[:, 1:]).sum(dim=1).mean()
@@ -63,12 +62,11 @@ def similarity_loss(model: CountingModel, motion: Motion, present: Tensor) -> Te
 
 def ground_features(model: CountingModel, motion: Motion) -> tuple[Tensor, Tensor]:
     """What ℓs compares: 𝓕_0 (B, D, Hm, Wm), and 𝓕̂_i (B, V-1, D, Hm, Wm) of the others, synchronised: the
-    numbers that fusion gets, by weights that do not learn from it, for they would make everything alike.
+    numbers that fusion gets, made by weights held still. If those learned from ℓs, they would make
+    everything alike.
     """
-    if motion.now is not None:
-        sampled, inside = motion.columns.sampled[:, :1], motion.columns.inside[:, :1]
-        return model.ground.held(Columns(sampled, inside))[:, 0], model.ground.held(motion.now)
-    assert motion.synchronised is not None
+    if isinstance(motion, MotionBefore):
+        return model.ground.held(motion.reference)[:, 0], model.ground.held(motion.now)
     ground = model.ground.held(motion.columns)
     cell_m = model.ground.times * model.config.cell_m
     return ground[:, 0], warp_views(ground[:, 1:], motion.synchronised.flow_m, cell_m)

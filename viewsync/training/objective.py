@@ -14,7 +14,7 @@ from torch import Tensor
 
 from calib.scene import Scene
 from viewsync.nets.encoder import STRIDE
-from viewsync.nets.model import UNKNOWN_FROM_S, CountingModel
+from viewsync.nets.model import UNKNOWN_FROM_S, CountingModel, MotionBefore
 from viewsync.training.config import TrainConfig
 from viewsync.training.flow_losses import similarity_loss, warp_loss
 from viewsync.training.inputs import (
@@ -141,11 +141,11 @@ def batch_losses(
             loss, matched = carried_loss(model, answer.two_frames, rows, present, true, known, coarse)
             losses |= _weighed(("carried", "carried.matched"), loss, matched, rows, config, share)
     if "cls-plane" in answer.motion:
-        found = answer.motion["cls-plane"].moved
-        assert found is not None
+        motion = answer.motion["cls-plane"]
+        assert isinstance(motion, MotionBefore)
         every = list(scene.cameras.values())
         cameras = {v: every[v].undistorted() for v in {int(v) for s in batch for v in s.view}}
-        taught = plane_loss(found, batch, cameras)
+        taught = plane_loss(motion.moved, batch, cameras)
         losses["cls-plane.partner"] = config.partner * taught.loss * share.weigh(taught.lessons)
         losses["cls-plane.matched"] = taught.matched * share.weigh(taught.partners)
     return losses

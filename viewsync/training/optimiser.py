@@ -3,9 +3,10 @@
 A flow network sees thousands of channels where other layers see a few dozen. One step of Adam moves every
 weight by the rate, whatever its gradient: with 43,200 weights to a filter the sum moves far at once, and at
 the rate of the rest the first layer of CLS-cor's coarse network had no filter left that answered. So a
-layer's rate goes with the inverse of its inputs (Yang & Hu, Tensor Programs V, 2022, Table 3), and all learn
-at a tenth of that: where the loss hardly tells which way to go, Adam wanders as fast as where it does. And γ
-weighs ℓs by 1000: clipped together with it, nothing was left of the gradient of fusion and decoder.
+layer's rate goes with the inverse of its inputs (Yang & Hu, Tensor Programs V, 2022, Table 3), and flow
+networks learn at `flow_rate` of that: where the loss hardly tells which way to go, Adam wanders as fast as
+where it does. And γ weighs ℓs by 1000: clipped together with it, nothing was left of the gradient of fusion
+and decoder.
 """
 
 from __future__ import annotations
@@ -21,18 +22,20 @@ from viewsync.nets.flow import FlowNet
 # Inputs of a 3×3 convolution of 48 channels, what most of fusion and decoder is made of.
 _INPUTS = 432
 _LONGEST = 1.0
-# Of the rate of the rest.
-_FLOW_SHARE = 0.1
 
 
-def optimiser_of(model: nn.Module, rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW over every weight of `model` that learns. A group's `share` is its part of the rate."""
+def optimiser_of(
+    model: nn.Module, rate: float, weight_decay: float, flow_rate: float
+) -> torch.optim.Optimizer:
+    """AdamW over every weight of `model` that learns. A group's `share` is its part of the rate; flow_rate:
+    the most that a layer of a flow network gets.
+    """
     shares: dict[int, float] = {}
     for net in model.modules():
         if isinstance(net, FlowNet):
             for layer in net:
                 if isinstance(layer, nn.Conv2d):
-                    share = _FLOW_SHARE * min(1.0, _INPUTS / layer.weight[0].numel())
+                    share = flow_rate * min(1.0, _INPUTS / layer.weight[0].numel())
                     shares |= {id(weight): share for weight in layer.parameters()}
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for weight in model.parameters():

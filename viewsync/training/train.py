@@ -76,7 +76,7 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
     if config.encoder == "frozen":
         model.encoder.requires_grad_(False)
     processes.place(model)
-    optimiser = optimiser_of(model, config.learning_rate, config.weight_decay)
+    optimiser = optimiser_of(model, config.learning_rate, config.weight_decay, config.flow_rate)
     if config.reach_s > snapshots.span_s:
         raise UserError(
             f"{config.data}: the crowds last {snapshots.span_s:.1f} s, less than kappa_s {config.kappa_s:g}; "
