@@ -91,7 +91,6 @@ class Fusion:
         names = tuple(dict.fromkeys(graphs or (bundle.manifest.default,)))
         self.bundle = bundle
         self.views = bundle.manifest.views
-        self.unknown_s = bundle.manifest.offset.unknown_s
         self.zones = zone_weights(bundle.scene.ground, bundle.scene.zones)
         self._timer = timer
         self._provider = provider

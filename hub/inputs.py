@@ -26,7 +26,10 @@ def takes_before(spec: FusionSpec) -> bool:
 
 
 class SnapshotInputs:
-    """Snapshots as arrays for the graphs of a bundle; `slots`: all views, the reference first."""
+    """Snapshots as arrays for the graphs of a bundle; `slots`: all V views, the reference first.
+
+    Features are (V, C, h, w); present, 0 or 1, offset_s and before_s, seconds, are (V,); all float32.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         spec = bundle.manifest.features
@@ -43,11 +46,14 @@ class SnapshotInputs:
         self._backs_ns = [(round(b * SECOND_NS / 2), round(b * SECOND_NS * 3 / 2)) for b in backs_s]
 
     def nothing(self, slots: tuple[str, ...]) -> dict[str, Floats]:
-        """Every input that there may be, of a reference that shows nothing and no other view."""
-        present = np.zeros(len(slots), dtype=np.float32)
-        present[0] = 1.0
-        newest = {"features": np.zeros(self._shape, np.float32), "present": present}
-        newest["offset_s"] = np.zeros_like(present)
+        """Every input that a graph may take, of a reference that shows nothing and no other view."""
+        alone = np.zeros(len(slots), np.float32)
+        alone[0] = 1.0
+        newest = {
+            "features": np.zeros(self._shape, np.float32),
+            "present": alone,
+            "offset_s": np.zeros_like(alone),
+        }
         return newest | self.before(Snapshot(0, {}), slots, {})
 
     def newest(
