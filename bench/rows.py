@@ -29,7 +29,8 @@ class Promise:
 class Row:
     """One figure of one run.
 
-    name: what machines call it; figure: median of `samples`, in `unit` and by the clock on the wall;
+    name: what machines call it; figure: median of `samples` (of `method.` and `train.METHOD` the fastest), in
+    `unit` and by the clock on the wall;
     processor: the same by the processor time that this process used, all threads together, where that can be
     told. beside: what it was measured in turn with, and ratio: median of figure / that one's. facts: whatever
     else was seen. skipped: why there is no figure.

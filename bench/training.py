@@ -7,8 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bench.methods import METHODS
 from bench.rows import Row
+from bench.timing import Case, take_turns
 from calib.scene import Scene, save_scene
 from viewsync.sim.dataset import make_set
 from viewsync.sim.scenes import plaza
@@ -18,18 +21,24 @@ if TYPE_CHECKING:
 
 TRAINED = ("none", "reference-only", *METHODS)
 BATCH, THREADS = 4, 2
+# The finer of the two grids that CLS-epi is trained on here, of features of 96×72.
+ROWS, COLUMNS = 36, 48
+FILTERING = "train.minimal_filtering"
+FILTERING_TITLE = "training: flow network of CLS-epi, one view, minimal filtering, one thread"
 
 
 def training_rows(scene: Scene, frames: int, rounds: int, cuda: bool) -> list[Row]:
     """A row for each method: frames that a step learns from in a second, by two threads and, with `cuda`, on
-    the GPU, beside the same on the CPU. Facts: memory of the step's tensors, and what it is made of.
+    the GPU, beside the same on the CPU; facts: memory of the step's tensors, and what it is made of. Then
+    `filtering_row`.
 
     Raises UserError for `cuda` where torch finds no GPU.
     """
     titles = {m: f"training: {m}, frames of a step, {THREADS} threads" for m in TRAINED}
     if importlib.util.find_spec("torch") is None:
         why = "torch not installed; run: pip install -c constraints.txt -e '.[train]'"
-        return [Row(name=f"train.{m}", what=titles[m], unit="/s", skipped=why) for m in TRAINED]
+        skipped = [Row(name=f"train.{m}", what=titles[m], unit="/s", skipped=why) for m in TRAINED]
+        return [*skipped, Row(name=FILTERING, what=FILTERING_TITLE, unit="ms", skipped=why)]
 
     from viewsync.training.config import TrainConfig
     from viewsync.training.cost import measure
@@ -66,7 +75,55 @@ def training_rows(scene: Scene, frames: int, rounds: int, cuda: bool) -> list[Ro
                 gpu = measure(there, max(10, rounds), validation=False)
                 title = f"training: {method}, frames of a step, GPU"
                 rows.append(_row(f"{method}_cuda", title, gpu, max(10, rounds), cpu))
-    return rows
+    return [*rows, filtering_row(rounds)]
+
+
+def filtering_row(rounds: int) -> Row:
+    """What the larger flow network of CLS-epi takes to learn from one view, its first layer by minimal
+    filtering (`viewsync.nets.convolution`), beside torch's own convolution; facts: how far their flows are
+    apart.
+    """
+    import torch
+
+    from viewsync.nets import convolution
+    from viewsync.nets.camera_level import correlate
+    from viewsync.nets.flow import FlowNet
+
+    torch.manual_seed(0)
+    match = correlate(torch.rand(1, 16, ROWS, COLUMNS), torch.rand(1, 16, ROWS, COLUMNS))
+    net = FlowNet(ROWS * COLUMNS)
+    torch.nn.init.normal_(net[-1].weight, std=0.05)  # type: ignore[arg-type]
+    flows: dict[str, torch.Tensor] = {}
+
+    def learn(number: int) -> None:
+        net.zero_grad()
+        flows["filtered"] = net(match)
+        flows["filtered"].square().mean().backward()
+
+    def learn_plainly(number: int) -> None:
+        with convolution.plainly():
+            learn(number)
+        flows["plain"] = flows["filtered"]
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        spent = take_turns({"plain": Case(learn_plainly), "filtered": Case(learn)}, rounds, warm_up=1)
+    finally:
+        torch.set_num_threads(threads)
+    filtered, plain = spent["filtered"], spent["plain"]
+    return Row(
+        name=FILTERING,
+        what=FILTERING_TITLE,
+        unit="ms",
+        figure=filtered.median_ms,
+        processor=float(np.median(filtered.processor_ms)),
+        samples=rounds,
+        beside="torch's own convolution",
+        ratio=filtered.ratio_to(plain),
+        facts=filtered.facts()
+        | {"largest_difference": float((flows["filtered"] - flows["plain"]).detach().abs().max())},
+    )
 
 
 def _row(name: str, what: str, cost: Cost, rounds: int, beside: Cost | None = None) -> Row:

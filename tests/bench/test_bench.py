@@ -13,6 +13,7 @@ import pytest
 
 from viewsync.lab.link.ways import why_not
 
+FILTERING = "train.minimal_filtering"
 PROMISED = {
     "edge.extraction": "≤ 20",
     "edge.memory": "≤ 300",
@@ -26,6 +27,7 @@ PROMISED = {
     **{f"method.{name}": None for name in ("column", "sls", "cls-plane", "cls-cat", "cls-cor", "cls-epi")},
     **{f"train.{m}": None for m in ("none", "reference-only", "column", "sls")},
     **{f"train.{m}": None for m in ("cls-plane", "cls-cat", "cls-cor", "cls-epi")},
+    FILTERING: None,
     "sim.frames_per_s": "≥ 40",
     "link.own_delay": "≤ 1",
     "link.rate": "≥ 100",
@@ -68,6 +70,8 @@ def test_the_json_has_every_row(tiny_bundle: Path) -> None:
     assert all(rows[name]["ratio"] > 0 and rows[name]["beside"] for name in BESIDE)
     assert "p99_ms" in rows["path.latency"]["facts"]
     if torch:
+        # Two ways, and hardly any difference: were they one and the same, there would be none at all.
+        assert rows[FILTERING]["ratio"] > 0 and 0 < rows[FILTERING]["facts"]["largest_difference"] < 1e-3
         # Both computed the same: quantised features are equal, densities are as close as floats allow.
         assert rows["torch.encoder"]["facts"]["largest_difference"] <= 1
         assert rows["torch.fusion"]["facts"]["largest_difference"] < 1e-3
