@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
-from viewsync.cli.accuracy import measure_crowds
+from viewsync.cli.accuracy import crowds_by_offset, draw_crowds, measure_crowds
 from viewsync.cli.authors import layout_of, measure_authors
 from viewsync.cli.by_offset import table_by_offset
 from viewsync.cli.crowds import crowd_range
 from viewsync.cli.matches import measure_matches
 from viewsync.cli.mohicans import measure_mohicans
+from viewsync.cli.opened import Wanted
 from viewsync.cli.reach import measure_reach
 from viewsync.cli.sequences import measure_sequences
 from viewsync.cli.tables import fill_table
@@ -267,7 +268,11 @@ def command(
     if set(crowds) & set(tuning) and tuning_data in (None, data):
         raise click.UsageError("--tuning and --crowds share crowds; thresholds chosen on them would flatter")
 
-    measure_crowds(
+    if tuning_data is not None and bundle is not None:
+        raise click.UsageError("--tuning-data may be of another scene, for which a bundle cannot answer")
+    if draw is not None and by_offset:
+        raise click.UsageError("--draw measures nothing; give it without --by-offset")
+    wanted = Wanted(
         bundle=bundle,
         checkpoints=checkpoints,
         data=data,
@@ -282,10 +287,12 @@ def command(
         before_s=before_s,
         frame_rate=frame_rate,
         same_instant=same_instant,
-        draw=draw,
-        by_offset=by_offset,
         workers=workers,
         threads=threads,
-        json_path=json_path,
-        as_markdown=as_markdown,
     )
+    if draw is not None:
+        draw_crowds(wanted, draw)
+    elif by_offset:
+        crowds_by_offset(wanted, json_path)
+    else:
+        measure_crowds(wanted, json_path, as_markdown)
