@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from bench.rows import Row
-from bench.timing import Case, take_turns
+from bench.timing import Case, take_turns, torch_threads
 
 METHODS = ("column", "sls", "cls-plane", "cls-cat", "cls-cor", "cls-epi")
 # 384×288 pictures at stride 4: the finest grid of the paper.
@@ -80,13 +80,9 @@ def method_rows(rounds: int) -> list[Row]:
     present, offset_s = torch.ones(1, others + 1), torch.tensor([[0.0, *np.linspace(-2, 2, others)]])
     offset_s = offset_s.to(torch.float32)
     models = {method: made(method) for method in ("none", *METHODS)}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        cases = {method: Case(partial(timed, model)) for method, model in models.items()}
+    cases = {method: Case(partial(timed, model)) for method, model in models.items()}
+    with torch_threads(1):
         spent = take_turns(cases, rounds, warm_up=1)
-    finally:
-        torch.set_num_threads(threads)
     still_gflop, still_parameters = gflop(made("none")), parameters(models["none"])
     rows = []
     for method in METHODS:

@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.compute import HUB_THREADS
 from bench.rows import Row
-from bench.timing import Case, take_turns
+from bench.timing import Case, take_turns, torch_threads
 from calib.ground import view_from_ground
 from viewsync.bundle import Bundle
 from viewsync.ort import open_session
@@ -101,13 +101,9 @@ def _row(
     def in_onnx(number: int) -> Any:
         return session.run(outputs, feeds)
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         spent = take_turns({"onnx": Case(in_onnx), "torch": Case(in_torch)}, rounds)
         difference = _difference(in_onnx, in_torch)
-    finally:
-        torch.set_num_threads(before)
     ours, theirs = spent["onnx"], spent["torch"]
     return Row(
         name=name,

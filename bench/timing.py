@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -46,6 +47,19 @@ class Spent:
             "p90_ms": float(np.percentile(self.wall_ms, 90)),
             "fastest_processor_ms": float(self.processor_ms.min()),
         }
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Torch computes in so many threads, and afterwards in as many as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def take_turns(cases: Mapping[Key, Case], rounds: int, warm_up: int = 2) -> dict[Key, Spent]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from bench.methods import METHODS
 from bench.rows import Row
-from bench.timing import Case, take_turns
+from bench.timing import Case, take_turns, torch_threads
 from calib.scene import Scene, save_scene
 from viewsync.sim.dataset import make_set
 from viewsync.sim.scenes import plaza
@@ -24,7 +26,7 @@ BATCH, THREADS = 4, 2
 # The finer of the two grids that CLS-epi is trained on here, of features of 96×72.
 ROWS, COLUMNS = 36, 48
 FILTERING = "train.minimal_filtering"
-FILTERING_TITLE = "training: flow network of CLS-epi, one view, minimal filtering, one thread"
+FILTERING_TITLE = "training: first layer of CLS-epi, one view, minimal filtering, one thread"
 
 
 def training_rows(scene: Scene, frames: int, rounds: int, cuda: bool) -> list[Row]:
@@ -79,39 +81,34 @@ def training_rows(scene: Scene, frames: int, rounds: int, cuda: bool) -> list[Ro
 
 
 def filtering_row(rounds: int) -> Row:
-    """What the larger flow network of CLS-epi takes to learn from one view, its first layer by minimal
-    filtering (`viewsync.nets.convolution`), beside torch's own convolution; facts: how far their flows are
-    apart.
+    """What the first layer of CLS-epi's larger flow network takes to learn from one view by minimal
+    filtering, beside torch's own convolution; facts: how far their answers are apart.
     """
     import torch
+    from torch.nn import functional as F
 
-    from viewsync.nets import convolution
     from viewsync.nets.camera_level import correlate
+    from viewsync.nets.convolution import convolve
     from viewsync.nets.flow import FlowNet
 
     torch.manual_seed(0)
     match = correlate(torch.rand(1, 16, ROWS, COLUMNS), torch.rand(1, 16, ROWS, COLUMNS))
-    net = FlowNet(ROWS * COLUMNS)
-    torch.nn.init.normal_(net[-1].weight, std=0.05)  # type: ignore[arg-type]
-    flows: dict[str, torch.Tensor] = {}
+    weight: torch.Tensor = FlowNet(ROWS * COLUMNS)[0].weight  # type: ignore[assignment]
+    ways: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+        "plain": partial(F.conv2d, padding="same"),
+        "filtered": convolve,
+    }
+    answers: dict[str, torch.Tensor] = {}
 
-    def learn(number: int) -> None:
-        net.zero_grad()
-        flows["filtered"] = net(match)
-        flows["filtered"].square().mean().backward()
+    def learn(name: str, number: int) -> None:
+        weight.grad = None
+        answers[name] = ways[name](match, weight)
+        answers[name].square().mean().backward()
 
-    def learn_plainly(number: int) -> None:
-        with convolution.plainly():
-            learn(number)
-        flows["plain"] = flows["filtered"]
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        spent = take_turns({"plain": Case(learn_plainly), "filtered": Case(learn)}, rounds, warm_up=1)
-    finally:
-        torch.set_num_threads(threads)
-    filtered, plain = spent["filtered"], spent["plain"]
+    with torch_threads(1):
+        spent = take_turns({name: Case(partial(learn, name)) for name in ways}, rounds, warm_up=1)
+    difference = (answers["filtered"] - answers["plain"]).detach().abs().max()
+    filtered = spent["filtered"]
     return Row(
         name=FILTERING,
         what=FILTERING_TITLE,
@@ -120,9 +117,8 @@ def filtering_row(rounds: int) -> Row:
         processor=float(np.median(filtered.processor_ms)),
         samples=rounds,
         beside="torch's own convolution",
-        ratio=filtered.ratio_to(plain),
-        facts=filtered.facts()
-        | {"largest_difference": float((flows["filtered"] - flows["plain"]).detach().abs().max())},
+        ratio=filtered.ratio_to(spent["plain"]),
+        facts={**filtered.facts(), "largest_difference": float(difference)},
     )
 
 

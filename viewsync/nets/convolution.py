@@ -11,8 +11,6 @@ Shape letters: P pairs, C channels, O outputs, h w rows and columns, T tiles of 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,7 +22,6 @@ from torch.nn.grad import conv2d_input
 _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # and ∞
 FILTER, OUT = 5, 4
 TILE = OUT + FILTER - 1
-_never = False
 
 
 def convolve(x: Tensor, weight: Tensor) -> Tensor:
@@ -43,19 +40,7 @@ def pays(x: Tensor) -> bool:
         and x.shape[1] >= 256
         and torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
-        and not _never
     )
-
-
-@contextmanager
-def plainly() -> Iterator[None]:
-    """Within it `convolve` never pays, so that the two ways can be compared."""
-    global _never
-    _never = True
-    try:
-        yield
-    finally:
-        _never = False
 
 
 class _Convolution(torch.autograd.Function):
