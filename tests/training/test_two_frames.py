@@ -27,6 +27,7 @@ from viewsync.training.evaluate import evaluate
 from viewsync.training.losses import PartnerRows, partner_loss
 from viewsync.training.runners import TorchRunner
 from viewsync.training.snapshots import Sampling, SnapshotSet, frame_before
+from viewsync.training.start import start_from
 from viewsync.training.train import train
 from viewsync.training.two_frames import carried_loss
 
@@ -146,6 +147,30 @@ def test_a_run_learns_velocities_and_its_checkpoint_answers(
     earlier = np.stack([runner.encode(image) for image in shot.earlier.images])
     with_it, without = runner.fuse(features, shot, earlier), runner.fuse(features, shot)
     assert (with_it["column-2"]["density"] != without["column-2"]["density"]).any()
+
+
+def test_a_head_of_two_frames_starts_as_that_of_one(tmp_path: Path) -> None:
+    """Where no frame before is there, it then says what `column` says."""
+    torch.manual_seed(1)
+    sizes = {"channels": 4, "heights": 2, "width": 8, "cell_m": 0.5}
+    one = CountingModel(ModelConfig(methods=("column", "none"), **sizes)).eval()
+    save_checkpoint(tmp_path / "one", one, None, {})
+    two = CountingModel(ModelConfig(methods=("column-2", "none"), **sizes)).eval()
+    start_from(two, tmp_path / "one", frozen=True)
+    geometry = torch.rand(2, 3, 2, 12, 16, 2) * 2 - 1, torch.ones(2, 3), torch.randn(2, 3) * 2
+    features = torch.rand(2, 3, 4, 9, 12)
+    with torch.inference_mode():
+        column = one.fuse(features, *geometry, ("column", "none")).density
+        again = two.fuse(features, *geometry, ("column-2", "none")).density
+    assert torch.equal(again["none"], column["none"])
+    assert torch.allclose(again["column-2"], column["column"], rtol=1e-4, atol=1e-7)
+    # Who has a head of its own keeps it.
+    with torch.no_grad():
+        two.heads["column-2"].decoder.out.bias += 1.0
+    save_checkpoint(tmp_path / "two", two, None, {})
+    both = CountingModel(ModelConfig(methods=("column-2", "none"), **sizes))
+    start_from(both, tmp_path / "two", frozen=True)
+    assert all(torch.equal(a, b) for a, b in zip(two.parameters(), both.parameters(), strict=True))
 
 
 def test_a_frozen_encoder_has_seen_the_frames_before(

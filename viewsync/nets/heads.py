@@ -66,6 +66,15 @@ class MaskedFusion(nn.Module):
         )
 
 
+def with_extra_evidence(weight: Tensor, extra: int) -> Tensor:
+    """First weights (D, 3·D + 6, 3, 3) of a `MaskedFusion` without extra evidence, as those of one with
+    `extra` channels of it that it does not look at yet: the same answers.
+    """
+    before = 3 * weight.shape[0] + 3
+    blind = weight.new_zeros(weight.shape[0], extra, *weight.shape[2:])
+    return torch.cat([weight[:, :before], blind, weight[:, before:]], dim=1)
+
+
 class ConcatFusion(nn.Module):
     """The paper's U (Eq. 3): all views side by side, so every view has its own place and none may be absent.
 

@@ -26,7 +26,6 @@ from viewsync.training.checkpoint import (
     check_same_run,
     has_checkpoint,
     load_into,
-    load_model,
     load_state,
     save_checkpoint,
 )
@@ -38,6 +37,7 @@ from viewsync.training.optimiser import clip, learnt_by, optimiser_of, set_rate
 from viewsync.training.processes import Processes
 from viewsync.training.snapshots import Snapshot, scene_grids
 from viewsync.training.source import Shots, open_sources, place_of
+from viewsync.training.start import start_from
 from viewsync.training.validation import settle_statistics, validate
 
 
@@ -93,7 +93,7 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
     else:
         check_fresh(out)
         if config.start_from is not None:
-            _start_from(model, config.start_from, config.encoder == "frozen")
+            start_from(model, config.start_from, config.encoder == "frozen")
     if not processes.all_alike(start):
         raise UserError(
             f"{out}: the processes find different checkpoints there; choose a folder that all machines share"
@@ -181,21 +181,6 @@ def _rate(config: TrainConfig, step: int) -> float:
     since = step - math.ceil(config.first_stage * config.steps)
     warm = min(1.0, ((since if since >= 0 else step) + 1) / 100)
     return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
-
-
-def _start_from(model: CountingModel, folder: Path, frozen: bool) -> None:
-    """Every weight that `folder` has in the same shape; the rest keep their random start. Raises UserError
-    where that would be the encoder's, and it is to stay as it is.
-    """
-    known, own = load_model(folder).state_dict(), model.state_dict()
-    fitting = {k: v for k, v in known.items() if k in own and own[k].shape == v.shape}
-    lacks = [name for name in own if name.startswith("encoder.") and name not in fitting]
-    if frozen and lacks:
-        raise UserError(
-            f"{folder} has no encoder of this shape ({lacks[0]} is missing or of another size), so there is "
-            "none to freeze; start_from a run of the same base, or set encoder to trained"
-        )
-    model.load_state_dict({**own, **fitting})
 
 
 def _not_a_number(every: Tensor, names: Sequence[str], config: TrainConfig, step: int, kept: Path) -> str:
