@@ -103,7 +103,11 @@ def check_same_run(folder: Path, config: TrainConfig, elsewhere: str = "another 
     """Refuse, with a UserError that names a setting, to go on with a checkpoint of another configuration.
     What a checkpoint does not tell, since the setting came later, was as it is by default.
     """
-    before = load_state(folder).get("config", {})
+    check_same_settings(folder, load_state(folder).get("config", {}), config, elsewhere)
+
+
+def check_same_settings(folder: Path, before: Mapping[str, Any], config: TrainConfig, elsewhere: str) -> None:
+    """`check_same_run` of what is in `folder`, trained with the settings `before`."""
     usual = TrainConfig.model_validate({"data": config.data}).model_dump(mode="json")
     for key, value in config.model_dump(mode="json").items():
         was = before.get(key, usual[key])

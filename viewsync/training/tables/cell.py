@@ -8,10 +8,8 @@ measured.
 from __future__ import annotations
 
 import csv
-import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -22,13 +20,14 @@ from viewsync.config import load_config
 from viewsync.errors import ConfigError, UserError
 from viewsync.sim.dataset import load_truth
 from viewsync.sim.real_sets import RealSet, named
-from viewsync.training.checkpoint import check_same_run, has_checkpoint, load_state
+from viewsync.training.checkpoint import check_same_run, check_same_settings, has_checkpoint, load_state
 from viewsync.training.config import TrainConfig
 from viewsync.training.evaluate import answer, score, tune
 from viewsync.training.metrics import Scores
 from viewsync.training.runners import TorchRunner
 from viewsync.training.snapshots import Sampling, Snapshot, SnapshotSet
 from viewsync.training.tables.grid import BASE_S, Cell, Row
+from viewsync.training.tables.record import Record
 from viewsync.training.train import Progress, train
 
 # Within so many seconds the same people are about: intervals are over stretches of this length.
@@ -132,10 +131,12 @@ def fill(
     """
     folder = runs / cell.folder / f"seed-{seed}"
     config = settings(cell, seed, data, runs, effort)
-    if has_checkpoint(folder / "last"):
-        check_same_run(folder / "last", config, "another folder of --runs")
-    if (folder / "cell.json").exists():
+    elsewhere = "another folder of --runs"
+    if (kept := Record.load(folder)) is not None:
+        check_same_settings(folder, kept.config, config, elsewhere)
         return
+    if has_checkpoint(folder / "last"):
+        check_same_run(folder / "last", config, elsewhere)
     if cell.row.start and not has_checkpoint(config.start_from or folder):
         raise UserError(
             f"{cell.row.name} starts from {cell.row.start}, which is not trained yet ({config.start_from}); "
@@ -152,15 +153,11 @@ def fill(
         return
     real = named(cell.data_set)
     scores = measure(cell, folder / "best", data, effort, report)
-    document = {
-        "cell": {"table": cell.table, "set": cell.data_set, "latency": cell.latency, "row": cell.row.name},
-        "effort": {**asdict(effort), "start_from": str(config.start_from or "")},
-        "passes": round(config.steps * config.batch / _instants(real, data), 2),
-        "scores": {name.name: getattr(scores, name.name).tolist() for name in fields(Scores)},
-    }
-    part = folder / "cell.json.part"
-    part.write_text(json.dumps(document))
-    os.replace(part, folder / "cell.json")
+    log = curve(folder / "log.csv", cell.row)
+    passes = round(config.steps * config.batch / _instants(real, data), 2)
+    what = {"table": cell.table, "set": cell.data_set, "latency": cell.latency, "row": cell.row.name}
+    trained = config.model_dump(mode="json")
+    Record(what, effort.frames, config.steps, passes, trained, tuple(log), scores).save(folder)
 
 
 def _instants(real: RealSet, data: Path) -> int:
@@ -223,23 +220,13 @@ def draws(
 def known(cell: Cell, runs: Path, seed: int) -> Result | None:
     """What there is of a cell and seed; None: it was never begun. Raises UserError for a damaged file."""
     folder = runs / cell.folder / f"seed-{seed}"
+    if (kept := Record.load(folder)) is not None:
+        converged = kept.passes >= LEAST_PASSES and flattened(kept.curve, kept.steps)
+        return Result(kept.scores, kept.steps, converged, _in_words(cell, runs, kept.config))
     if not has_checkpoint(folder / "last"):
         return None
     state = load_state(folder / "last")
-    steps, total = int(state["step"]), int(state["config"]["steps"])
-    scores, passes, path = None, 0.0, folder / "cell.json"
-    if path.exists():
-        try:
-            kept = json.loads(path.read_text())
-            scores = Scores(*(np.array(kept["scores"][f.name]) for f in fields(Scores)))
-            passes = float(kept["passes"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path}: cannot be read ({error!r}); remove it and fill the cell again"
-            ) from error
-    flat = flattened(curve(folder / "log.csv", cell.row), total)
-    converged = steps >= total and passes >= LEAST_PASSES and flat
-    return Result(scores, steps, converged, _in_words(cell, runs, state["config"]))
+    return Result(None, int(state["step"]), False, _in_words(cell, runs, state["config"]))
 
 
 def _in_words(cell: Cell, runs: Path, config: Mapping[str, Any]) -> str:
@@ -263,7 +250,7 @@ def curve(path: Path, row: Row) -> list[tuple[int, float]]:
         return [(int(r["step"]), float(r[column])) for r in csv.DictReader(file) if r.get(column)]
 
 
-def flattened(found: list[tuple[int, float]], steps: int) -> bool:
+def flattened(found: Sequence[tuple[int, float]], steps: int) -> bool:
     """Whether the error hardly fell any more in the last third of the steps."""
     late = [error for step, error in found if step > steps * (1 - _LAST)]
     early = [error for step, error in found if step <= steps * (1 - _LAST)]
