@@ -108,6 +108,11 @@ class Fusion:
         """CUDA was asked for and the configuration allowed to go on without."""
         return any(running_on(graph.session) != self._provider for graph in self._graphs)
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether a graph looks at each view's frame before, too."""
+        return self._looks_back
+
     def objection(self, used: Sequence[str]) -> str:
         """Why the main graph cannot answer with these views (the reference first), naming what is missing;
         "" if it can.

@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
 import psutil
 import pytest
 
-from viewsync.demo.picture import answer_again, check, frames_of
+from viewsync.demo.picture import answer_again, check, frames_before, frames_of
 from viewsync.demo.run import Demo, Settings
 from viewsync.demo.truth import CameraPlan, Truth
 from viewsync.errors import SourceError, UserError
@@ -71,8 +72,13 @@ def all_views(answer: Prediction) -> bool:
     return all(report.used for report in answer.views)
 
 
-def test_published_counts_come_from_the_frames_and_not_from_the_truth(tiny_bundle: Path) -> None:
-    demo = Demo(Settings(tiny_bundle, SEED, PEOPLE), make_truth=FalseTruth)
+@pytest.mark.parametrize("graph", ["column", "before"])
+def test_published_counts_come_from_the_frames_and_not_from_the_truth(
+    graph: str, tiny: ModuleType, tmp_path: Path
+) -> None:
+    """`before` looks at each view's frame before the newest."""
+    bundle = tiny.write_tiny_bundle(tmp_path / "tiny", (graph, "none", "reference-only")).path
+    demo = Demo(Settings(bundle, SEED, PEOPLE), make_truth=FalseTruth)
     secrets: dict[str, list[str]] = {}
 
     def act(watch: Watch, demo: Demo) -> bool:
@@ -83,7 +89,11 @@ def test_published_counts_come_from_the_frames_and_not_from_the_truth(tiny_bundl
                 # The settings file that the program was given, too.
                 told += [Path(word).read_text() for word in process.cmdline() if word.endswith(".yaml")]
                 secrets[name] = told
-        return sum(all_views(prediction) for prediction, _ in watch.answers) >= 4
+        return sum(whole(prediction) for prediction, _ in watch.answers) >= 4
+
+    def whole(prediction: Prediction) -> bool:
+        looked_back = [report.before_ns is not None for report in prediction.views]
+        return all_views(prediction) and looked_back == [graph == "before"] * len(looked_back)
 
     watch = Watch(act)
     watch.run(demo)
@@ -97,8 +107,9 @@ def test_published_counts_come_from_the_frames_and_not_from_the_truth(tiny_bundl
     # went in. Between two key frames the video codec leaves other traces, hence 2 %.
     views = demo.bundle.manifest.views
     renderers = {view: Renderer(demo.scene, view, SEED) for view in views}
-    for prediction in [p for p, _ in watch.answers if all_views(p)][:4]:
-        again = answer_again(demo.bundle, prediction, frames_of(prediction, demo.truth, renderers))
+    for prediction in [p for p, _ in watch.answers if whole(p)][:4]:
+        shown = prediction, demo.truth, renderers
+        again = answer_again(demo.bundle, prediction, frames_of(*shown), frames_before(*shown))
         assert again.counts[prediction.synchroniser] == pytest.approx(prediction.count, rel=0.02)
 
 

@@ -92,6 +92,7 @@ def test_the_whole_path_shows_the_tracks_where_they_were_at_each_frames_instant(
                     v: renderers[v].render(crowd.state(t + late_s), crowd.appearance)
                     for v, t in instants.items()
                 },
+                {},
             ).density
             for late_s in (0.0, 2.0)
         )

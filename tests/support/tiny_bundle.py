@@ -9,6 +9,7 @@ people per cell and unit of brightness.
     reference-only  slot 0, whatever else is there
     column          mean over present views, weighted by exp(−|δ| / 3 s); flow 0.5 m/s along x times δ;
     match = that weight
+    before          like none, of each view's frame before where it has one
 """
 
 from __future__ import annotations
@@ -124,6 +125,9 @@ _DIMENSIONS: dict[str, tuple[str | int, ...]] = {
     "features": ("V", "C", "h", "w"),
     "present": ("V",),
     "offset_s": ("V",),
+    "features_before": ("V", "C", "h", "w"),
+    "present_before": ("V",),
+    "before_s": ("V",),
     "view_from_ground": ("V", "Z", "Hg", "Wg", 2),
     "density": ("Hg", "Wg"),
     "flow_m": ("V", "Hm", "Wm", 2),
@@ -133,8 +137,17 @@ _INPUTS = {
     "none": ("features", "present", "view_from_ground"),
     "reference-only": ("features", "view_from_ground"),
     "column": ("features", "present", "offset_s", "view_from_ground"),
+    "before": (
+        *("features", "present", "features_before", "present_before", "before_s"),
+        "view_from_ground",
+    ),
 }
-_OUTPUTS = {"none": ("density",), "reference-only": ("density",), "column": ("density", "flow_m", "match")}
+_OUTPUTS = {
+    "none": ("density",),
+    "reference-only": ("density",),
+    "column": ("density", "flow_m", "match"),
+    "before": ("density",),
+}
 
 
 def _shape(name: str, sizes: dict[str, int]) -> list[int | str]:
@@ -189,10 +202,18 @@ def _fusion(graph: str, sizes: dict[str, int]) -> bytes:
         _constant("channels", [CHANNELS], np.int64),
         _constant("channel_axis", [1], np.int64),
     ]
-    nodes = [
-        helper.make_node(
-            "Slice", ["features", "brightness_channel", "channels", "channel_axis"], ["brightness"]
-        ),
+    shown = "features"
+    nodes = []
+    if graph == "before":
+        shown = "earlier"
+        constants.append(_constant("per_value", [-1, 1, 1, 1], np.int64))
+        nodes += [
+            helper.make_node("Reshape", ["present_before", "per_value"], ["before_per_value"]),
+            helper.make_node("Greater", ["before_per_value", "zero"], ["there"]),
+            helper.make_node("Where", ["there", "features_before", "features"], ["earlier"]),
+        ]
+    nodes += [
+        helper.make_node("Slice", [shown, "brightness_channel", "channels", "channel_axis"], ["brightness"]),
         helper.make_node("Reshape", ["view_from_ground", "flat"], ["grid"]),
         helper.make_node(
             "GridSample",

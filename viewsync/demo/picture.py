@@ -6,7 +6,8 @@ cameras took them, and asks the same bundle once more; density and counts are th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -38,9 +39,27 @@ _SURE, _SOMEBODY, _STEP_M = 0.3, 0.3, 1.0
 
 def frames_of(prediction: Prediction, truth: Truth, renderers: Mapping[str, Renderer]) -> dict[str, Image]:
     """The frames (H, W, 3) uint8 RGB of the views that were used, as the video codec leaves them."""
+    return _filmed(prediction.views, prediction.published_ns, truth, renderers)
+
+
+def frames_before(
+    prediction: Prediction, truth: Truth, renderers: Mapping[str, Renderer]
+) -> dict[str, Image]:
+    """Likewise the frames before, of the views where one was looked at, too."""
+    reports = [
+        replace(report, capture_ns=report.capture_ns - report.before_ns)
+        for report in prediction.views
+        if report.before_ns is not None and report.capture_ns is not None
+    ]
+    return _filmed(reports, prediction.published_ns, truth, renderers)
+
+
+def _filmed(
+    reports: Sequence[ViewReport], published_ns: int, truth: Truth, renderers: Mapping[str, Renderer]
+) -> dict[str, Image]:
     frames = {}
-    for report in prediction.views:
-        true_s = truth.capture_s(report, prediction.published_ns) if report.used else None
+    for report in reports:
+        true_s = truth.capture_s(report, published_ns) if report.used else None
         if true_s is not None:
             crowd = truth.crowd
             sharp = renderers[report.view].render(crowd.state(true_s), crowd.appearance)
@@ -48,29 +67,38 @@ def frames_of(prediction: Prediction, truth: Truth, renderers: Mapping[str, Rend
     return frames
 
 
-def answer_again(bundle: Bundle, prediction: Prediction, frames: Mapping[str, Image]) -> FusionOutputs:
-    """What the bundle says of these frames, at the offsets that were published."""
-    entries = {
-        report.view: _entry(bundle, prediction, report, frames[report.view])
-        for report in prediction.views
-        if report.view in frames
-    }
+def answer_again(
+    bundle: Bundle, prediction: Prediction, frames: Mapping[str, Image], before: Mapping[str, Image]
+) -> FusionOutputs:
+    """What the bundle says of these frames and those before, at the offsets that were published."""
+    extractors = {view: FeatureExtractor.of_bundle(bundle, view, "cpu", 1) for view in frames}
+    entries, earlier = (
+        {
+            report.view: _entry(extractors[report.view], prediction, report, some[report.view], back)
+            for report in prediction.views
+            if report.view in some
+        }
+        for some, back in ((frames, False), (before, True))
+    )
     others = (view for view in entries if view != prediction.reference)
     fusion = Fusion(bundle, (prediction.synchroniser,))
     unknown = [
         view for view in entries if any(f"{view}: offset too uncertain" in why for why in prediction.reasons)
     ]
-    return fusion.predict(Snapshot(prediction.seq, entries), (prediction.reference, *others), unknown)
+    snapshot = Snapshot(prediction.seq, entries, earlier)
+    return fusion.predict(snapshot, (prediction.reference, *others), unknown)
 
 
-def _entry(bundle: Bundle, prediction: Prediction, report: ViewReport, frame: Image) -> Entry:
-    extractor = FeatureExtractor.of_bundle(bundle, report.view, "cpu", 1)
+def _entry(
+    extractor: FeatureExtractor, prediction: Prediction, report: ViewReport, frame: Image, earlier: bool
+) -> Entry:
+    """The view's newest frame, or the one before it."""
     (tensor,) = extractor.extract(frame, (frame.shape[1], frame.shape[0]))
-    capture_ns = prediction.capture_ns + (report.offset_ns or 0)
+    capture_ns = prediction.capture_ns + (report.offset_ns or 0) - (report.before_ns or 0) * earlier
     return Entry(
         view=report.view,
         session=report.session or 0,
-        seq=report.seq or 0,
+        seq=(report.seq or 0) - earlier,
         capture_ns=capture_ns,
         uncertainty_ns=0,
         stamped_ns=capture_ns,
@@ -85,7 +113,7 @@ def draw(
 ) -> Image:
     """The whole picture, (H, W, 3) uint8 RGB."""
     frames = frames_of(prediction, truth, renderers)
-    outputs = answer_again(bundle, prediction, frames)
+    outputs = answer_again(bundle, prediction, frames, frames_before(prediction, truth, renderers))
     panels = []
     for report in prediction.views:
         camera = bundle.scene.cameras[report.view]

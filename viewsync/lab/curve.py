@@ -125,6 +125,7 @@ def _answer(
         max_age_ns=hour_ns,
         max_future_ns=0,
         max_uncertainty_ns=hour_ns,
+        depth=2 if fusion.looks_back else 1,
     )
     policy = Policy(
         kind="fixed",
@@ -139,8 +140,10 @@ def _answer(
     )
     buffer = ViewBuffer(rules, session=1)
     now_ns = EPOCH_NS + round(max(times.values()) * SECOND_NS)
-    for view, at_s in times.items():
-        frame = int(np.argmin(np.abs(features[view].true_s - at_s)))
+    newest = {view: int(np.argmin(np.abs(features[view].true_s - at_s))) for view, at_s in times.items()}
+    # A graph of two frames gets those before, half a second earlier, as a hub would have them by now.
+    early = [(view, frame - 1) for view, frame in newest.items() if fusion.looks_back and frame > 0]
+    for view, frame in [*early, *newest.items()]:
         capture_ns = EPOCH_NS + round(float(features[view].true_s[frame]) * SECOND_NS)
         message = FeatureMessage(
             site=SITE,

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hub.buffer import BufferRules
-from hub.config import GateSection, HubConfig, RateSection, ReferenceSection, policy_of, rules_of
+from hub.config import (
+    GateSection,
+    HubConfig,
+    ModelSection,
+    RateSection,
+    ReferenceSection,
+    policy_of,
+    rules_of,
+)
 from hub.reference import Policy
 from viewsync.bundle import Bundle
 from viewsync.config import Section, load_config
@@ -40,8 +48,11 @@ class NamedPolicy:
         return HubConfig(bundle=bundle, site=site, reference=self.reference, gates=self.gates, rate=self.rate)
 
     def for_bundle(self, bundle: Bundle) -> tuple[Policy, BufferRules]:
-        """What the hub goes by with this bundle. Raises ConfigError where the two do not fit."""
-        config = self.config(bundle.path)
+        """What the hub goes by with this bundle, whichever graph answers. Raises ConfigError where the
+        two do not fit.
+        """
+        every = ModelSection(compare=tuple(bundle.manifest.fusion))
+        config = self.config(bundle.path).model_copy(update={"model": every})
         return policy_of(config, bundle), rules_of(config, bundle)
 
 

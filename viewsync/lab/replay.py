@@ -48,6 +48,8 @@ class RememberingFusion(Fusion):
 
     def predict(self, snapshot: Snapshot, used: Sequence[str], unknown: Sequence[str] = ()) -> FusionOutputs:
         frames = [snapshot.entries[view] for view in used]
+        if self.looks_back:
+            frames += [snapshot.before[view] for view in used if view in snapshot.before]
         key = (
             tuple((entry.view, entry.session, entry.seq, entry.capture_ns) for entry in frames),
             frozenset(unknown),
