@@ -15,7 +15,7 @@ from bench.methods import METHODS
 from bench.rows import Row
 from bench.timing import Case, take_turns, torch_threads
 from calib.scene import Scene, save_scene
-from viewsync.sim.dataset import make_set
+from viewsync.sim.dataset import Filming, make_set
 from viewsync.sim.scenes import plaza
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def training_rows(scene: Scene, frames: int, rounds: int, cuda: bool) -> list[Ro
         if scene.name != plaza().scene.name:
             save_scene(scene, Path(folder) / "scene.yaml")
             place = str(Path(folder) / "scene.yaml")
-        make_set(place, Path(folder) / "crowds", range(1), frames=5, workers=1)
+        make_set(place, Path(folder) / "crowds", range(1), Filming(5), workers=1)
         for method in TRAINED:
             settings: dict[str, Any] = {
                 "scene": place,

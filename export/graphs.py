@@ -173,6 +173,11 @@ class ConcatPlaneGraph(MaskedGraph):
         return self.answer(features, there, offset_s, view_from_ground, fundamental, planes=planes)
 
 
+# Those whose graph takes more geometry than others.
+_MASKED = {"cls-epi": MaskedEpipolarGraph, "cls-plane": MaskedPlaneGraph}
+_CONCAT = {"cls-epi": ConcatEpipolarGraph, "cls-plane": ConcatPlaneGraph}
+
+
 class ReferenceGraph(nn.Module):
     """features [V, C, h, w], view_from_ground [V, Z, Hg, Wg, 2] -> density [Hg, Wg] of slot 0 alone."""
 
@@ -234,24 +239,23 @@ def fusion_onnx(
     unless fusion is `concat`.
     """
     outputs = outputs_of(method)
-    graph: nn.Module
     views = torch.export.Dim("V", min=3, max=64)
+    fixed = fusion_kind(model, method) == "concat"
+    sides: dict[str, dict[int, object]] = {} if fixed else {name: {0: views} for name in inputs}
+    return _export(fusion_graph(model, method).eval(), dict(inputs), outputs, sides), outputs
+
+
+def fusion_graph(model: CountingModel, method: str) -> nn.Module:
+    """A method's graph in torch: what it takes is `inputs_of`, what it gives `outputs_of`."""
+    concat = fusion_kind(model, method) == "concat"
     if model.gather.needs_distance:
-        concat = fusion_kind(model, method) == "concat"
-        graph = pyramid_graph(MaskedGraph(model, method), method, concat)
-        sides: dict[str, dict[int, object]] = {} if concat else {name: {0: views} for name in inputs}
-        return _export(graph.eval(), dict(inputs), outputs, sides), outputs
-    if fusion_kind(model, method) == "concat":
-        complete = {"cls-epi": ConcatEpipolarGraph, "cls-plane": ConcatPlaneGraph}.get(method, ConcatGraph)
-        return _export(complete(model, method).eval(), dict(inputs), outputs, {}), outputs
+        return pyramid_graph(MaskedGraph(model, method), method, concat)
     if method == "reference-only":
-        graph = ReferenceGraph(model)
-    elif method in TWO_FRAMES:
-        graph = TwoFrameGraph(model, method)
-    else:
-        masked = {"cls-epi": MaskedEpipolarGraph, "cls-plane": MaskedPlaneGraph}.get(method, MaskedGraph)
-        graph = masked(model, method)
-    return _export(graph.eval(), dict(inputs), outputs, {name: {0: views} for name in inputs}), outputs
+        return ReferenceGraph(model)
+    if method in TWO_FRAMES:
+        return TwoFrameGraph(model, method)
+    kinds = _CONCAT if concat else _MASKED
+    return kinds.get(method, ConcatGraph if concat else MaskedGraph)(model, method)
 
 
 def _export(

@@ -20,6 +20,8 @@ def training_record(state: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
     first = min(config["train_seeds"][0], config["validation_seeds"][0])
     end = max(config["train_seeds"][1], config["validation_seeds"][1])
     made = f"viewsync sim dataset --scene {config['scene']} --out {config['data']} --crowds {first}:{end}"
+    if state.get("filmed"):
+        made += f" {state['filmed']}"
     place = config["scene"]
     if config["scene"] == RIGS:
         made, place = f"viewsync sim rigs --out {config['data']} --rigs {first}:{end}", scene.name

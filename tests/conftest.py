@@ -110,18 +110,18 @@ def small_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_crowds(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the small scene's crowds 0 to 5, five frames per view: do not change it."""
-    from viewsync.sim.dataset import make_set
+    from viewsync.sim.dataset import Filming, make_set
 
     folder = tmp_path_factory.mktemp("crowds")
-    make_set(str(small_scene), folder, range(6), frames=5, workers=1)
+    make_set(str(small_scene), folder, range(6), Filming(5), workers=1)
     return folder
 
 
 @pytest.fixture(scope="session")
 def crowds_together(small_scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the small scene's crowds 0 to 2, five frames per view, all views at the same instants."""
-    from viewsync.sim.dataset import make_set
+    from viewsync.sim.dataset import Filming, make_set
 
     folder = tmp_path_factory.mktemp("together")
-    make_set(str(small_scene), folder, range(3), frames=5, workers=1, together=True)
+    make_set(str(small_scene), folder, range(3), Filming(5, together=True), workers=1)
     return folder

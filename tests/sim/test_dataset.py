@@ -8,10 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from viewsync.cli import main
+from viewsync.cli.crowds import make_missing
 from viewsync.errors import UserError
 from viewsync.sim.codec import encode_decode
 from viewsync.sim.crowd import Crowd
-from viewsync.sim.dataset import crowd_size, lacking, load_truth, make_crowd, make_set, seen
+from viewsync.sim.dataset import Filming, crowd_size, lacking, load_truth, make_crowd, make_set, seen
 from viewsync.sim.render import Renderer
 from viewsync.sim.scenes import SimScene, load
 
@@ -28,14 +29,14 @@ def raw_frames(scene: SimScene, seed: int, view: str, times_s: np.ndarray) -> np
 
 
 def test_same_seed_same_pixels_another_seed_other_pixels(scene: SimScene) -> None:
-    frames, truth = make_crowd(scene, 3, frames=2)
-    again, truth_again = make_crowd(scene, 3, frames=2)
+    frames, truth = make_crowd(scene, 3, Filming(2))
+    again, truth_again = make_crowd(scene, 3, Filming(2))
     assert (
         (frames == again).all()
         and (truth.xy == truth_again.xy).all()
         and (truth.seen == truth_again.seen).all()
     )
-    assert (make_crowd(scene, 4, frames=2)[0] != frames).mean() > 0.5
+    assert (make_crowd(scene, 4, Filming(2))[0] != frames).mean() > 0.5
 
 
 def test_pixels_do_not_depend_on_what_was_drawn_before(scene: SimScene) -> None:
@@ -50,7 +51,7 @@ def test_pixels_do_not_depend_on_what_was_drawn_before(scene: SimScene) -> None:
 
 
 def test_stored_frames_went_through_the_codec_of_live_cameras(scene: SimScene) -> None:
-    frames, truth = make_crowd(scene, 3, frames=3)
+    frames, truth = make_crowd(scene, 3, Filming(3))
     for v, view in enumerate(truth.views):
         raw = raw_frames(scene, 3, view, truth.times_s[v])
         assert (frames[v] == encode_decode(raw)).all()
@@ -58,7 +59,7 @@ def test_stored_frames_went_through_the_codec_of_live_cameras(scene: SimScene) -
 
 
 def test_truth_is_the_crowd_at_each_frames_own_instant(scene: SimScene) -> None:
-    _, truth = make_crowd(scene, 3, frames=3)
+    _, truth = make_crowd(scene, 3, Filming(3))
     crowd = Crowd(scene.walk_area, crowd_size(3), 3, scene.obstacles)
     assert truth.seen.any() and not truth.seen.all()
     for v, view in enumerate(truth.views):
@@ -83,7 +84,7 @@ def test_a_set_is_resumed_and_the_same_on_one_process_or_two(
     small_scene: Path, small_crowds: Path, tmp_path: Path
 ) -> None:
     made: list[int] = []
-    make_set(str(small_scene), tmp_path, range(2), frames=5, workers=2, done=made.append)
+    make_set(str(small_scene), tmp_path, range(2), Filming(5), workers=2, done=made.append)
     assert sorted(made) == [0, 1]
     for name in ("000000.npy", "000001.npy"):
         assert (np.load(tmp_path / name) == np.load(small_crowds / name)).all()
@@ -99,7 +100,7 @@ def test_a_set_is_resumed_and_the_same_on_one_process_or_two(
         made.append(seed)
         stop.set()
 
-    make_set(str(small_scene), tmp_path, range(3), frames=5, workers=1, done=stop_after_one, stop=stop)
+    make_set(str(small_scene), tmp_path, range(3), Filming(5), workers=1, done=stop_after_one, stop=stop)
     assert made[2:] == [1] and lacking(tmp_path, range(3)) == [2]
     assert (tmp_path / "000000.npy").stat().st_mtime_ns == stamp
 
@@ -121,5 +122,14 @@ def test_the_command_makes_keeps_and_explains(small_scene: Path, tmp_path: Path)
     code, text = dataset("--crowds", "7:8", "--workers", "1", "--frames", "2")
     assert code == 0 and text.endswith(f"{tmp_path / 'set'}: 1 crowds\n")
     assert np.load(tmp_path / "set/000007.npy").shape == (3, 2, 72, 96, 3)
+    # Crowds of one folder are filmed alike: what is left is filmed as the rest, and nothing is mixed.
+    for crowds in ("7:8", "7:9"):
+        code, text = dataset("--crowds", crowds, "--workers", "1", "--frames", "3", "--interval", "0.5")
+        assert code == 2 and "holds crowds filmed with --frames 2; choose another folder" in text
+    make_missing(str(small_scene), tmp_path / "set", range(7, 9), workers=1)
+    assert np.load(tmp_path / "set/000008.npy").shape[1] == 2
+    (tmp_path / "set/filming.json").write_text("{")
+    code, text = dataset("--crowds", "7:10")
+    assert code == 2 and "filming.json: cannot be read" in text
     code, text = dataset("--crowds", "8:7")
     assert code == 2 and "0:300" in text

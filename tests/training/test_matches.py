@@ -11,7 +11,7 @@ from calib.ground import GroundGrid
 from viewsync.cli import main
 from viewsync.nets.config import ModelConfig
 from viewsync.nets.model import CountingModel
-from viewsync.sim.dataset import make_set
+from viewsync.sim.dataset import Filming, make_set
 from viewsync.sim.scenes import load
 from viewsync.training.checkpoint import save_checkpoint
 from viewsync.training.config import TrainConfig
@@ -93,7 +93,7 @@ def test_the_command_prints_who_is_found(small_scene: Path, small_crowds: Path, 
 
 
 def test_the_command_asks_a_bundle_too(tmp_path: Path) -> None:
-    make_set("plaza", tmp_path, range(7, 8), frames=2, workers=1)
+    make_set("plaza", tmp_path, range(7, 8), Filming(2), workers=1)
     bundle = Path(__file__).parents[2] / "bundles" / "plaza"
     words = ["evaluate", "--matches", "--bundle", str(bundle), "--data", str(tmp_path), "--crowds", "7:8"]
     done = CliRunner().invoke(main, [*words, "--frames", "1"])

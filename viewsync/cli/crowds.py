@@ -1,15 +1,21 @@
 """What commands that need simulated crowds share: which ones (`A:B`), and making those that are missing."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING
 
 import click
 
 from viewsync.cli.progress import progress
 from viewsync.cli.stop import stopping
+
+if TYPE_CHECKING:
+    from viewsync.sim.dataset import Filming
 
 
 def crowd_range(ctx: click.Context, param: click.Parameter, value: str) -> range:
@@ -25,14 +31,12 @@ def make_missing(
     folder: Path,
     crowds: range,
     workers: int = 2,
-    frames: int = 12,
-    interval_s: float = 1.0,
-    together: bool = False,
+    filming: Filming | None = None,
 ) -> None:
     """Make those of `crowds` that `folder` lacks, with a progress bar; Ctrl-C keeps what is whole. Of the
-    scene `rigs`, the rigs of these numbers.
+    scene `rigs`, the rigs of these numbers. filming: None: as the crowds that are there.
     """
-    from viewsync.sim.dataset import claim, lacking, make_set
+    from viewsync.sim.dataset import claim, film_alike, lacking, make_set
     from viewsync.sim.rigs import RIGS
     from viewsync.sim.scenes import load
 
@@ -41,9 +45,11 @@ def make_missing(
         return
     if not lacking(folder, crowds):
         claim(folder, load(scene).scene)
+        if filming is not None:
+            film_alike(folder, filming)
         return
     with making(folder, crowds) as (done, stop):
-        make_set(scene, folder, crowds, frames, interval_s, workers, done, stop, together)
+        make_set(scene, folder, crowds, filming, workers, done, stop)
 
 
 def make_missing_rigs(

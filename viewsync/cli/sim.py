@@ -197,7 +197,9 @@ def dataset(
 
     Crowds that are there already are kept, so an interrupted run goes on where it stopped.
     """
-    make_missing(scene, out, crowds, workers, frames, interval_s, together)
+    from viewsync.sim.dataset import Filming
+
+    make_missing(scene, out, crowds, workers, Filming(frames, interval_s, together))
     click.echo(f"{out}: {len(crowds)} crowds", err=True)
 
 

@@ -2,16 +2,17 @@
 
 One crowd is one pair of files, `<seed>.npy` (frames, uint8 [V, F, H, W, 3], RGB) and `<seed>.npz` (truth).
 Each view has its own capture times, so training pairs frames at any offset. Making a set is resumable:
-finished crowds are kept.
+finished crowds are kept. `filming.json` beside them says how all of them were filmed.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -35,6 +36,7 @@ DEMO_SEEDS = range(1_000_000, 2_000_000_000)
 
 # A person counts as seen when a quarter of the silhouette and this many pixels of it reach the sensor.
 SEEN_SHARE, SEEN_PIXELS = 0.25, 30
+_FILMING = "filming.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,55 @@ class CrowdTruth:
     seen: NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class Filming:
+    """How the crowds of a folder are filmed: frames of each view, about `interval_s` apart with the view's
+    own phase and jitter, or `together`, all views at the first one's times.
+    """
+
+    frames: int = 12
+    interval_s: float = 1.0
+    together: bool = False
+
+    @property
+    def flags(self) -> str:
+        """As `viewsync sim dataset` takes them; "" for its own."""
+        usual = Filming()
+        frames = f"--frames {self.frames}" if self.frames != usual.frames else ""
+        interval = f"--interval {self.interval_s:g}" if self.interval_s != usual.interval_s else ""
+        return " ".join(word for word in (frames, interval, "--together" * self.together) if word)
+
+
+def filming_of(folder: Path) -> Filming | None:
+    """How a folder's crowds were filmed; None where it does not tell. Raises UserError for a damaged file."""
+    path = folder / _FILMING
+    try:
+        return Filming(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); make the crowds again, elsewhere") from error
+
+
+def film_alike(folder: Path, filming: Filming | None) -> Filming:
+    """How further crowds of `folder` are to be filmed, which is kept beside them: as those that are there.
+    Raises UserError where they were filmed otherwise than `filming`.
+    """
+    before = filming_of(folder)
+    if before is not None:
+        if filming not in (None, before):
+            raise UserError(
+                f"{folder} holds crowds filmed with {before.flags or 'neither --frames nor --interval'}; "
+                "choose another folder, or film these alike"
+            )
+        return before
+    chosen = filming or Filming()
+    part = folder / f"{_FILMING}.part"
+    part.write_text(json.dumps(asdict(chosen)) + "\n")
+    os.replace(part, folder / _FILMING)
+    return chosen
+
+
 def seen(visible: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Who counts as seen (N,), from `Renderer.visible_pixels`."""
     return (visible >= SEEN_PIXELS) & (visible >= SEEN_SHARE * whole)
@@ -64,24 +115,22 @@ def crowd_size(seed: int, low: int = 15, high: int = 85) -> int:
 def make_crowd(
     scene: SimScene,
     seed: int,
-    frames: int = 12,
-    interval_s: float = 1.0,
+    filming: Filming,
     people: int | None = None,
-    together: bool = False,
 ) -> tuple[NDArray[np.uint8], CrowdTruth]:
-    """Render one crowd: `frames` per view, about `interval_s` apart with the view's own phase and jitter, or
-    `together`, all views at the first one's times.
+    """Render one crowd.
 
     Returns frames (V, F, H, W, 3) uint8 RGB, each view's sent through one H.264 stream as a live camera would
     do, and the truth. Same scene and seed: same pixels.
     """
+    frames, interval_s = filming.frames, filming.interval_s
     crowd = Crowd(scene.walk_area, people or crowd_size(seed), seed, scene.obstacles)
     rng = np.random.default_rng([seed, 0x74696D65])
     views = tuple(scene.scene.cameras)
     times = np.empty((len(views), frames))
     for v in range(len(views)):
         times[v] = rng.uniform(0, interval_s) + (np.arange(frames) + rng.uniform(0, 0.7, frames)) * interval_s
-    if together:
+    if filming.together:
         times[:] = times[0]
     pictures = []
     xy = np.empty((len(views), frames, crowd.people, 2))
@@ -125,21 +174,19 @@ def make_set(
     scene: str,
     folder: Path,
     seeds: Iterable[int],
-    frames: int = 12,
-    interval_s: float = 1.0,
+    filming: Filming | None = None,
     workers: int = 2,
     done: Callable[[int], None] = lambda seed: None,
     stop: Event | None = None,
-    together: bool = False,
 ) -> None:
     """Make the crowds of `seeds` that `folder` lacks, on `workers` processes; `done(seed)` after each.
-    together: all views at the same instants.
+    filming: None: as those that are there.
 
     Once `stop` is set, the crowds in hand are finished and no new one is begun. Raises UserError where
-    `folder` holds crowds of another scene.
+    `folder` holds crowds of another scene, or filmed in another way.
     """
     claim(folder, load(scene).scene)
-    task = partial(_make_one, scene, folder, frames, interval_s, together)
+    task = partial(_make_one, scene, folder, film_alike(folder, filming))
     run_each(task, lacking(folder, seeds), workers, done, stop or Event())
 
 
@@ -212,5 +259,5 @@ def _ready_worker() -> None:
     cv2.setNumThreads(1)
 
 
-def _make_one(scene: str, folder: Path, frames: int, interval_s: float, together: bool, seed: int) -> None:
-    save_crowd(folder, seed, *make_crowd(load(scene), seed, frames, interval_s, together=together))
+def _make_one(scene: str, folder: Path, filming: Filming, seed: int) -> None:
+    save_crowd(folder, seed, *make_crowd(load(scene), seed, filming))

@@ -18,7 +18,7 @@ from calib.formats.pets2009 import load_camera
 from calib.ground import GroundGrid
 from calib.scene import Scene
 from viewsync.errors import ConfigError
-from viewsync.sim.dataset import lacking, make_crowd, run_each, save_crowd
+from viewsync.sim.dataset import Filming, lacking, make_crowd, run_each, save_crowd
 from viewsync.sim.scenes import COLUMN_HEIGHTS_M, SimScene, from_scene
 from viewsync.sim.tracks import Tracks, load_tracks
 
@@ -103,4 +103,4 @@ def make_training_set(
 
 def _make_training_crowd(place: SimScene, folder: Path, frames: int, interval_s: float, seed: int) -> None:
     where, people = training_crowd(place, seed)
-    save_crowd(folder, seed, *make_crowd(where, seed, frames, interval_s, people))
+    save_crowd(folder, seed, *make_crowd(where, seed, Filming(frames, interval_s), people))

@@ -22,7 +22,7 @@ from calib.camera import Camera
 from calib.ground import GroundGrid
 from calib.scene import Scene
 from viewsync.errors import InternalError
-from viewsync.sim.dataset import claim, lacking, make_crowd, run_each, save_crowd
+from viewsync.sim.dataset import Filming, claim, lacking, make_crowd, run_each, save_crowd
 from viewsync.sim.hard import THINGS, looked_at, whole
 from viewsync.sim.scenes import COLUMN_HEIGHTS_M, Box, SimScene, from_scene, look_at
 
@@ -219,4 +219,4 @@ def save_rig_crowd(folder: Path, rig: Rig, seed: int, frames: int, interval_s: f
     where = rig_folder(folder, rig.number)
     claim(where, rig.place.scene)
     people = int(np.random.default_rng([seed, 0x70656F70]).integers(_PEOPLE[0], _PEOPLE[1] + 1))
-    save_crowd(where, seed, *make_crowd(rig.place, seed, frames, interval_s, people))
+    save_crowd(where, seed, *make_crowd(rig.place, seed, Filming(frames, interval_s), people))

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from viewsync.errors import UserError
 from viewsync.nets.model import CountingModel
+from viewsync.sim.dataset import Filming, filming_of
 from viewsync.training.checkpoint import (
     check_fresh,
     check_same_run,
@@ -83,7 +84,7 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
             "choose a smaller kappa_s, or crowds with more frames"
         )
     start, best = 0, math.inf
-    before = _runs_before(config)
+    before, filmed = _runs_before(config), filming_of(config.data)
     mine = processes.share(config.batch)
     share = Share(mine.start, processes.weigh)
     if has_checkpoint(out / "last"):
@@ -139,7 +140,7 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
             if log is not None:
                 # First the log: of what it says beyond the checkpoint, the next run drops the rest.
                 log.write(done, numbers, validation)
-                state = _state(config, before, done, best, validation)
+                state = _state(config, before, filmed, done, best, validation)
                 try:
                     if better:
                         save_checkpoint(out / "best", model, None, state)
@@ -218,12 +219,14 @@ def _runs_before(config: TrainConfig) -> list[dict[str, Any]]:
 def _state(
     config: TrainConfig,
     before: list[dict[str, Any]],
+    filmed: Filming | None,
     step: int,
     best: float,
     validation: dict[str, float] | None,
 ) -> dict[str, object]:
     return {
         "before": before,
+        "filmed": None if filmed is None else filmed.flags,
         "step": step,
         "best": None if math.isinf(best) else best,
         "validation": validation,
