@@ -14,7 +14,7 @@ import numpy as np
 from bench.rows import Row
 from bench.timing import Case, take_turns, torch_threads
 
-METHODS = ("column", "sls", "cls-plane", "cls-cat", "cls-cor", "cls-epi")
+METHODS = ("column", "column-2", "sls", "cls-plane", "cls-cat", "cls-cor", "cls-epi")
 # 384×288 pictures at stride 4: the finest grid of the paper.
 ROWS, COLUMNS = 72, 96
 # Scales of Eq. 18 that are timed, in strides of that grid, and all that the paper has.
@@ -34,8 +34,9 @@ def method_rows(rounds: int) -> list[Row]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from viewsync.nets.config import CAMERA_LEVEL
+    from viewsync.nets.config import CAMERA_LEVEL, TWO_FRAMES
     from viewsync.nets.model import CountingModel, ModelConfig
+    from viewsync.nets.two_frames import Before
     from viewsync.sim.scenes import plaza
     from viewsync.training.snapshots import scene_fundamentals, scene_grids, scene_planes
 
@@ -58,8 +59,10 @@ def method_rows(rounds: int) -> list[Row]:
         pictures, places, there, off_s, geometry, over = (
             tensor.to(device) for tensor in (features, grids, present, offset_s, lines, planes)
         )
+        # A second before, as far as time and operations go the same pictures.
+        before = Before(pictures, there, torch.ones_like(there)) if method in TWO_FRAMES else None
         with torch.inference_mode():
-            return model.fuse(pictures, places, there, off_s, (method,), geometry, planes=over)
+            return model.fuse(pictures, places, there, off_s, (method,), geometry, before=before, planes=over)
 
     def timed(model: CountingModel, number: int) -> object:
         return answered(model)

@@ -41,18 +41,23 @@ def runtime_rows(bundle: Bundle, rounds: int) -> list[Row]:
 
     import torch
 
-    from export.graphs import EncoderGraph, MaskedGraph, ReferenceGraph, encoder_onnx, fusion_onnx
+    from export.graphs import EncoderGraph, encoder_onnx, fusion_graph, fusion_onnx, inputs_of
+    from viewsync.nets.config import TWO_FRAMES
     from viewsync.nets.model import METHODS, CountingModel, ModelConfig
 
-    if default not in METHODS:
-        why = f"the graph {default} is none of this viewsync's models ({', '.join(METHODS)})"
+    known = (*METHODS, *TWO_FRAMES)
+    if default not in known:
+        why = f"the graph {default} is none of this viewsync's models ({', '.join(known)})"
         return [Row(name=name, what=what, unit="ms", skipped=why) for name, what in titles.items()]
     for chatty in ("onnxscript", "onnx_ir"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     manifest, scene = bundle.manifest, bundle.scene
     torch.manual_seed(0)
+    parts = manifest.training.get("model", {}).get("column_parts", ())
     model = CountingModel(
         ModelConfig(
+            methods=(default,),
+            column_parts=tuple(parts) if default in ("column", *TWO_FRAMES) else (),
             channels=manifest.features.channels,
             levels=manifest.features.levels,
             heights=len(scene.heights_m),
@@ -61,12 +66,9 @@ def runtime_rows(bundle: Bundle, rounds: int) -> list[Row]:
     ).eval()
     size = manifest.preprocessing
     image = {"image": torch.randint(0, 256, (1, size.height, size.width, 3), dtype=torch.uint8)}
-    fusion = _fusion_inputs(bundle)
-    if default == "reference-only":
-        fusion = {name: fusion[name] for name in ("features", "view_from_ground")}
-    decoder: torch.nn.Module = (
-        ReferenceGraph(model) if default == "reference-only" else MaskedGraph(model, default)
-    )
+    every = _fusion_inputs(bundle)
+    fusion = {name: every[name] for name in inputs_of(model, default)}
+    decoder = fusion_graph(model, default)
     compared = (
         ("torch.encoder", 1, EncoderGraph(model).eval(), image, encoder_onnx(model, size.height, size.width)),
         ("torch.fusion", HUB_THREADS, decoder.eval(), fusion, fusion_onnx(model, default, fusion)[0]),
@@ -139,14 +141,20 @@ def _operators(data: bytes) -> Counter[str]:
 
 
 def _fusion_inputs(bundle: Bundle) -> dict[str, torch.Tensor]:
-    """All views present, half a second apart, random features, and the scene's geometry."""
+    """All views present, half a second apart, a frame of each a second before, random features, and the
+    scene's geometry.
+    """
     import torch
 
     spec, scene, views = bundle.manifest.features, bundle.scene, bundle.manifest.views
     grids = [view_from_ground(bundle.pinhole(view), scene.ground, scene.heights_m) for view in views]
+    features = torch.rand(2, len(views), spec.channels, spec.height, spec.width)
     return {
-        "features": torch.rand(len(views), spec.channels, spec.height, spec.width),
+        "features": features[0],
         "present": torch.ones(len(views)),
+        "features_before": features[1],
+        "present_before": torch.ones(len(views)),
+        "before_s": torch.ones(len(views)),
         "offset_s": 0.5 * torch.arange(len(views), dtype=torch.float32),
         "view_from_ground": torch.from_numpy(np.stack(grids)),
     }

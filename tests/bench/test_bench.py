@@ -24,8 +24,11 @@ PROMISED = {
     "wire.bytes": None,
     "torch.encoder": None,
     "torch.fusion": None,
-    **{f"method.{name}": None for name in ("column", "sls", "cls-plane", "cls-cat", "cls-cor", "cls-epi")},
-    **{f"train.{m}": None for m in ("none", "reference-only", "column", "sls")},
+    **{
+        f"method.{name}": None
+        for name in ("column", "column-2", "sls", "cls-plane", "cls-cat", "cls-cor", "cls-epi")
+    },
+    **{f"train.{m}": None for m in ("none", "reference-only", "column", "column-2", "sls")},
     **{f"train.{m}": None for m in ("cls-plane", "cls-cat", "cls-cor", "cls-epi")},
     FILTERING: None,
     "sim.frames_per_s": "≥ 40",
@@ -90,6 +93,16 @@ def test_the_json_has_every_row(tiny_bundle: Path) -> None:
         operations = {name: rows[f"method.{name}"]["facts"]["gflop"] for name in ("cls-plane", "cls-epi")}
         assert operations["cls-plane"] <= operations["cls-epi"] / 20
     assert found["machine"].keys() >= {"processor", "cores", "load", "load_after", "bundle"}
+
+
+def test_the_bundle_that_ships_is_computed_in_torch_as_well() -> None:
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch not installed")
+    done = bench("--frames", "3", "--only", "torch", "--json")
+    assert done.returncode == 0, done.stderr
+    encoder, fusion = json.loads(done.stdout)["rows"]
+    assert encoder["facts"]["same_operators_as_bundle"] and encoder["facts"]["largest_difference"] <= 1
+    assert fusion["facts"]["same_operators_as_bundle"] and fusion["facts"]["largest_difference"] < 1e-3
 
 
 def test_chosen_rows_come_as_a_table(tiny_bundle: Path) -> None:
