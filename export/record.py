@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Any
 
 from calib.scene import Scene
 from viewsync.errors import UserError
 from viewsync.sim.rigs import RIGS
+from viewsync.training.config import without_places
 
 
 def training_record(state: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
@@ -16,25 +16,18 @@ def training_record(state: Mapping[str, Any], scene: Scene) -> dict[str, Any]:
 
     Only names of folders are kept, not where they were on somebody's machine.
     """
-    config = _plain_config(state["config"])
-    first = min(config["train_seeds"][0], config["validation_seeds"][0])
-    end = max(config["train_seeds"][1], config["validation_seeds"][1])
-    made = f"viewsync sim dataset --scene {config['scene']} --out {config['data']} --crowds {first}:{end}"
-    if state.get("filmed"):
-        made += f" {state['filmed']}"
-    place = config["scene"]
-    if config["scene"] == RIGS:
-        made, place = f"viewsync sim rigs --out {config['data']} --rigs {first}:{end}", scene.name
-    if config.get("layout", "crowds") != "crowds":
-        made = f"viewsync data check {config['layout'].removeprefix('authors-')} {config['data']}"
+    runs = [*state.get("before", []), state]
+    plain = [{**run, "config": without_places(run["config"])} for run in runs]
+    config = plain[-1]["config"]
+    place = scene.name if config["scene"] == RIGS else config["scene"]
     return {
         "scene": scene.name,
         "commands": [
-            made,
+            *dict.fromkeys(_made(run) for run in plain),
             "viewsync train --config CONFIG --out RUN, each of `before` in order, then CONFIG",
             f"viewsync export --checkpoint RUN/best --scene {place} --out BUNDLE",
         ],
-        "before": [{**run, "config": _plain_config(run["config"])} for run in state.get("before", [])],
+        "before": plain[:-1],
         "config": config,
         "model": dict(state["model"]),
         "seeds": {
@@ -58,12 +51,14 @@ def check_measured(document: Mapping[str, Any], files: Mapping[str, str], where:
             )
 
 
-def _plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _plain(value) for key, value in config.items()}
-
-
-def _plain(value: Any) -> Any:
-    """An absolute path by its name; everything else as it is."""
-    if isinstance(value, str) and PurePath(value).is_absolute():
-        return PurePath(value).name
-    return value
+def _made(run: Mapping[str, Any]) -> str:
+    """The command that makes what a run learned from."""
+    config = run["config"]
+    first = min(config["train_seeds"][0], config["validation_seeds"][0])
+    end = max(config["train_seeds"][1], config["validation_seeds"][1])
+    if config["scene"] == RIGS:
+        return f"viewsync sim rigs --out {config['data']} --rigs {first}:{end}"
+    if config.get("layout", "crowds") != "crowds":
+        return f"viewsync data check {config['layout'].removeprefix('authors-')} {config['data']}"
+    made = f"viewsync sim dataset --scene {config['scene']} --out {config['data']} --crowds {first}:{end}"
+    return f"{made} {run['filmed']}" if run.get("filmed") else made

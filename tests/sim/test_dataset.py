@@ -125,11 +125,15 @@ def test_the_command_makes_keeps_and_explains(small_scene: Path, tmp_path: Path)
     # Crowds of one folder are filmed alike: what is left is filmed as the rest, and nothing is mixed.
     for crowds in ("7:8", "7:9"):
         code, text = dataset("--crowds", crowds, "--workers", "1", "--frames", "3", "--interval", "0.5")
-        assert code == 2 and "holds crowds filmed with --frames 2; choose another folder" in text
+        assert code == 2 and "holds crowds filmed with --frames 2 --interval 1; choose another folder" in text
     make_missing(str(small_scene), tmp_path / "set", range(7, 9), workers=1)
     assert np.load(tmp_path / "set/000008.npy").shape[1] == 2
+    # Of crowds that nobody knows how they were filmed nothing is claimed.
+    (tmp_path / "set/filming.json").unlink()
+    code, _ = dataset("--crowds", "7:10", "--workers", "1", "--frames", "3", "--together")
+    assert code == 0 and not (tmp_path / "set/filming.json").exists()
     (tmp_path / "set/filming.json").write_text("{")
-    code, text = dataset("--crowds", "7:10")
+    code, text = dataset("--crowds", "7:11")
     assert code == 2 and "filming.json: cannot be read" in text
     code, text = dataset("--crowds", "8:7")
     assert code == 2 and "0:300" in text

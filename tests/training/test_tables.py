@@ -225,20 +225,25 @@ def test_a_table_is_filled_cell_by_cell_and_goes_on(
     found = [json.loads(path.read_text())["scores"] for path in kept]
     # Both answered the same frames of the reference, whoever was there.
     assert found[0]["true"] == found[1]["true"] and found[0]["crowd"] == found[1]["crowd"]
-    # What is kept of a measured cell needs no weights beside it: the same table, and nothing to train.
-    alone = tmp_path / "alone"
+    # What is kept of a measured cell needs no weights beside it, wherever it and its set lie now: the same
+    # table, and nothing to train.
+    alone, elsewhere = tmp_path / "alone", tmp_path / "elsewhere"
+    elsewhere.symlink_to(tmp_path / "data")
     for path in kept:
         shutil.copytree(
             path.parent, alone / path.parent.relative_to(tmp_path / "runs"), ignore=ALL_BUT_THE_RECORD
         )
-    code, again = run("3", "pets2009-sim random BaseU,pets2009-sim random synchronised", "--runs", str(alone))
-    assert (
-        code == 0
-        and again.split("| method")[1:] == said.split("| method")[1:]
-        and not list(alone.rglob("model.safetensors"))
-    )
+    both = "pets2009-sim random BaseU,pets2009-sim random synchronised"
+    code, again = run("3", both, "--runs", str(alone), "--data", str(elsewhere))
+    assert code == 0 and again.split("| method")[1:] == said.split("| method")[1:]
+    assert not list(alone.rglob("model.safetensors"))
+    assert str(tmp_path) not in "".join(path.read_text() for path in alone.rglob("cell.json"))
     code, other = run("3", "pets2009-sim random BaseU", "--runs", str(alone), "--set", "batch=2")
     assert code == 2 and "was trained with batch 4, now it is 2; use another folder of --runs" in other
+    strange = alone / "pets2009-sim/random/table-3-sls-lp/seed-0"
+    shutil.copytree(next(alone.rglob("cell.json")).parent, strange)
+    code, other = run("3", "pets2009-sim random BaseU", "--runs", str(alone), "--show")
+    assert code == 2 and "here is the record of pets2009-sim/random/table-3-" in other
     times = [path.stat().st_mtime_ns for path in kept]
     assert run("3", "pets2009-sim random BaseU")[0] == 0
     code, said = run("3", "pets2009-sim", "--show", "--start-from", "nowhere")

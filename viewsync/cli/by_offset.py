@@ -120,8 +120,10 @@ def checkpoints_by_offset(
 
 
 def _finished(one: Cell, runs: Path, seed: int) -> bool:
+    from viewsync.training.tables.record import NAME
+
     folder = runs / one.folder / f"seed-{seed}"
-    return (folder / "cell.json").exists() and (folder / "best").exists()
+    return (folder / NAME).exists() and (folder / "best").exists()
 
 
 def _measure(

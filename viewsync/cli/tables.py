@@ -67,12 +67,7 @@ def fill_table(
                 if stop.is_set():
                     click.echo("stopped; go on with the same command", err=True)
                     raise click.Abort
-    results: dict[str, list[cell.Result]] = {}
-    for number in grid.TABLES:
-        for one in grid.cells(number):
-            there = [found for seed in range(99) if (found := cell.known(one, runs, seed)) is not None]
-            if there:
-                results[one.folder] = there
+    results = cell.everything(runs)
     sets = [s for s in grid.SETS if any(one.data_set == s for one in wanted)]
     text = page.markdown(table, results, sets)
     runs.mkdir(parents=True, exist_ok=True)

@@ -72,14 +72,15 @@ def answer_again(
 ) -> FusionOutputs:
     """What the bundle says of these frames and those before, at the offsets that were published."""
     extractors = {view: FeatureExtractor.of_bundle(bundle, view, "cpu", 1) for view in frames}
-    entries, earlier = (
-        {
+
+    def shown(some: Mapping[str, Image], back: int) -> dict[str, Entry]:
+        return {
             report.view: _entry(extractors[report.view], prediction, report, some[report.view], back)
             for report in prediction.views
             if report.view in some
         }
-        for some, back in ((frames, False), (before, True))
-    )
+
+    entries, earlier = shown(frames, 0), shown(before, 1)
     others = (view for view in entries if view != prediction.reference)
     fusion = Fusion(bundle, (prediction.synchroniser,))
     unknown = [
@@ -90,15 +91,15 @@ def answer_again(
 
 
 def _entry(
-    extractor: FeatureExtractor, prediction: Prediction, report: ViewReport, frame: Image, earlier: bool
+    extractor: FeatureExtractor, prediction: Prediction, report: ViewReport, frame: Image, back: int
 ) -> Entry:
-    """The view's newest frame, or the one before it."""
+    """The view's newest frame, or with `back` of 1 the one before it."""
     (tensor,) = extractor.extract(frame, (frame.shape[1], frame.shape[0]))
-    capture_ns = prediction.capture_ns + (report.offset_ns or 0) - (report.before_ns or 0) * earlier
+    capture_ns = prediction.capture_ns + (report.offset_ns or 0) - back * (report.before_ns or 0)
     return Entry(
         view=report.view,
         session=report.session or 0,
-        seq=(report.seq or 0) - earlier,
+        seq=(report.seq or 0) - back,
         capture_ns=capture_ns,
         uncertainty_ns=0,
         stamped_ns=capture_ns,

@@ -31,8 +31,10 @@ from viewsync.wire import FeatureMessage, OffsetEstimate, Tensor
 OFFSETS_S = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
 FURTHEST_S = max(OFFSETS_S)
 _FPS = 2.0
-# References per crowd, so far apart that the crowd has moved on.
+# References per crowd, so far apart that the crowd has moved on. The first is so late that every view has
+# frames at the furthest offset, and one before.
 _REFERENCES, _APART_S = 4, 3.0
+_FIRST_S = FURTHEST_S + 1 / _FPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Point:
 def scenario(bundle: Bundle, crowd: int) -> Scenario:
     """Every view takes a picture every half second, all at the same instants."""
     views = bundle.manifest.views
-    seconds = 2 * FURTHEST_S + (_REFERENCES - 1) * _APART_S + 0.5
+    seconds = _FIRST_S + (_REFERENCES - 1) * _APART_S + FURTHEST_S + 0.5
     schedules = {view: FrameSchedule(_FPS) for view in views}
     return Scenario(simulated(bundle), crowd, crowd_size(crowd), seconds, schedules)
 
@@ -80,7 +82,7 @@ def measure(
     for number in range(_REFERENCES):
         references = bundle.manifest.references
         reference = references[(number + crowd) % len(references)]
-        instant_s = FURTHEST_S + number * _APART_S
+        instant_s = _FIRST_S + number * _APART_S
         people = truth.places(instant_s)
         wanted = density_map(people, bundle.scene.ground)
         others = [view for view in bundle.manifest.views if view != reference]

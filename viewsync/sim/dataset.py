@@ -2,7 +2,7 @@
 
 One crowd is one pair of files, `<seed>.npy` (frames, uint8 [V, F, H, W, 3], RGB) and `<seed>.npz` (truth).
 Each view has its own capture times, so training pairs frames at any offset. Making a set is resumable:
-finished crowds are kept. `filming.json` beside them says how all of them were filmed.
+finished crowds are kept. `filming.json` says how `make_set` filmed what it made there.
 """
 
 from __future__ import annotations
@@ -65,11 +65,9 @@ class Filming:
 
     @property
     def flags(self) -> str:
-        """As `viewsync sim dataset` takes them; "" for its own."""
-        usual = Filming()
-        frames = f"--frames {self.frames}" if self.frames != usual.frames else ""
-        interval = f"--interval {self.interval_s:g}" if self.interval_s != usual.interval_s else ""
-        return " ".join(word for word in (frames, interval, "--together" * self.together) if word)
+        """As `viewsync sim dataset` takes them."""
+        together = " --together" if self.together else ""
+        return f"--frames {self.frames} --interval {self.interval_s:g}{together}"
 
 
 def filming_of(folder: Path) -> Filming | None:
@@ -84,18 +82,22 @@ def filming_of(folder: Path) -> Filming | None:
 
 
 def film_alike(folder: Path, filming: Filming | None) -> Filming:
-    """How further crowds of `folder` are to be filmed, which is kept beside them: as those that are there.
+    """How further crowds of `folder` are to be filmed: as those that are there. It is kept beside them,
+    unless there are crowds of which nobody knows.
+
     Raises UserError where they were filmed otherwise than `filming`.
     """
     before = filming_of(folder)
     if before is not None:
         if filming not in (None, before):
             raise UserError(
-                f"{folder} holds crowds filmed with {before.flags or 'neither --frames nor --interval'}; "
-                "choose another folder, or film these alike"
+                f"{folder} holds crowds filmed with {before.flags}; choose another folder, or film these "
+                "alike"
             )
         return before
     chosen = filming or Filming()
+    if any(folder.glob("*.npz")):
+        return chosen
     part = folder / f"{_FILMING}.part"
     part.write_text(json.dumps(asdict(chosen)) + "\n")
     os.replace(part, folder / _FILMING)

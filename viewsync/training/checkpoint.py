@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from viewsync.nets.model import CountingModel, ModelConfig
 from viewsync.training.config import TrainConfig
 
 # Settings that may differ when a run goes on: where its data lie now, and what computes it.
-_FREE = ("data", "threads", "accelerator", "devices", "nodes")
+FREE = ("data", "threads", "accelerator", "devices", "nodes")
 
 
 def save_checkpoint(
@@ -106,12 +106,20 @@ def check_same_run(folder: Path, config: TrainConfig, elsewhere: str = "another 
     check_same_settings(folder, load_state(folder).get("config", {}), config, elsewhere)
 
 
-def check_same_settings(folder: Path, before: Mapping[str, Any], config: TrainConfig, elsewhere: str) -> None:
-    """`check_same_run` of what is in `folder`, trained with the settings `before`."""
+def check_same_settings(
+    folder: Path,
+    before: Mapping[str, Any],
+    config: TrainConfig,
+    elsewhere: str,
+    free: Collection[str] = FREE,
+) -> None:
+    """`check_same_run` of what is in `folder`, trained with the settings `before`, of which `free` may
+    differ.
+    """
     usual = TrainConfig.model_validate({"data": config.data}).model_dump(mode="json")
     for key, value in config.model_dump(mode="json").items():
         was = before.get(key, usual[key])
-        if key not in _FREE and was != value:
+        if key not in free and was != value:
             raise UserError(
                 f"{folder} was trained with {key} {was}, now it is {value}; "
                 f"use {elsewhere}, or the same settings to go on"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -294,3 +294,11 @@ class TrainConfig(Section):
     @property
     def _fixes_grid(self) -> bool:
         return self.mvms or any(m in CAMERA_LEVEL for m in self.methods)
+
+
+def without_places(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as `model_dump` gives them, to be read on other machines: of an absolute path its name."""
+    return {
+        key: PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
+        for key, value in config.items()
+    }

@@ -22,7 +22,7 @@ from calib.planes import plane_maps
 from calib.scene import Scene
 from viewsync.errors import UserError
 from viewsync.nets.model import UNKNOWN_OFFSET_S
-from viewsync.sim.dataset import CrowdTruth, check_cameras, lacking, load_truth
+from viewsync.sim.dataset import CrowdTruth, check_cameras, filming_of, lacking, load_truth
 from viewsync.sim.density import density_map as density_map
 
 Floats = NDArray[np.float32]
@@ -102,12 +102,13 @@ class SnapshotSet:
         self.sampling = sampling or Sampling()
         self._maps = [camera.remap_to(camera.undistorted()) for camera in scene.cameras.values()]
         check_cameras(folder, scene)
-        missing = lacking(folder, seeds)
+        missing, filmed = lacking(folder, seeds), filming_of(folder)
         if missing or not seeds:
             raise UserError(
                 f"{folder}: {len(missing)} of {len(seeds)} crowds are missing, the first is {missing[:1]}; "
                 f"make them with: viewsync sim dataset --scene SCENE --out {folder} "
                 f"--crowds {min(seeds, default=0)}:{max(seeds, default=0) + 1}"
+                f"{'' if filmed is None else f' {filmed.flags}'}"
             )
         self.seeds = tuple(seeds)
         self.views = tuple(scene.cameras)

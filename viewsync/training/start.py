@@ -43,5 +43,5 @@ def _head_of_column(known: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> d
         if weight is not None and name.endswith("fusion.mix.0.weight"):
             weight = with_extra_evidence(weight, EXTRA_EVIDENCE)
         if weight is not None:
-            out[name] = weight.clone()
+            out[name] = weight
     return out

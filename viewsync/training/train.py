@@ -208,12 +208,13 @@ def _stopped(what: str, config: TrainConfig, step: int, share: range, kept: Path
 
 
 def _runs_before(config: TrainConfig) -> list[dict[str, Any]]:
-    """The runs that this one's weights come from, oldest first: `{run, step, config}` each."""
+    """The runs that this one's weights come from, oldest first: `{run, step, config, filmed}` each."""
     if config.start_from is None:
         return []
     state = load_state(config.start_from)
     name = config.start_from.parent.name
-    return [*state.get("before", []), {"run": name, "step": state["step"], "config": state["config"]}]
+    run = {key: state[key] for key in ("step", "config", "filmed") if key in state}
+    return [*state.get("before", []), {"run": name, **run}]
 
 
 def _state(

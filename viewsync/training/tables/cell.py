@@ -20,13 +20,13 @@ from viewsync.config import load_config
 from viewsync.errors import ConfigError, UserError
 from viewsync.sim.dataset import load_truth
 from viewsync.sim.real_sets import RealSet, named
-from viewsync.training.checkpoint import check_same_run, check_same_settings, has_checkpoint, load_state
-from viewsync.training.config import TrainConfig
+from viewsync.training.checkpoint import FREE, check_same_run, check_same_settings, has_checkpoint, load_state
+from viewsync.training.config import TrainConfig, without_places
 from viewsync.training.evaluate import answer, score, tune
 from viewsync.training.metrics import Scores
 from viewsync.training.runners import TorchRunner
 from viewsync.training.snapshots import Sampling, Snapshot, SnapshotSet
-from viewsync.training.tables.grid import BASE_S, Cell, Row
+from viewsync.training.tables.grid import BASE_S, TABLES, Cell, Row, cells
 from viewsync.training.tables.record import Record
 from viewsync.training.train import Progress, train
 
@@ -132,8 +132,10 @@ def fill(
     folder = runs / cell.folder / f"seed-{seed}"
     config = settings(cell, seed, data, runs, effort)
     elsewhere = "another folder of --runs"
-    if (kept := Record.load(folder)) is not None:
-        check_same_settings(folder, kept.config, config, elsewhere)
+    if (kept := _record(cell, folder)) is not None:
+        # Where set and start lay when it was trained says nothing of what they were.
+        free = (*FREE, "scene", *(("start_from",) if cell.row.start else ()))
+        check_same_settings(folder, kept.config, config, elsewhere, free)
         return
     if has_checkpoint(folder / "last"):
         check_same_run(folder / "last", config, elsewhere)
@@ -155,9 +157,9 @@ def fill(
     scores = measure(cell, folder / "best", data, effort, report)
     log = curve(folder / "log.csv", cell.row)
     passes = round(config.steps * config.batch / _instants(real, data), 2)
-    what = {"table": cell.table, "set": cell.data_set, "latency": cell.latency, "row": cell.row.name}
-    trained = config.model_dump(mode="json")
-    Record(what, effort.frames, config.steps, passes, trained, tuple(log), scores).save(folder)
+    Record(
+        cell.folder, config.steps, passes, without_places(config.model_dump(mode="json")), tuple(log), scores
+    ).save(folder)
 
 
 def _instants(real: RealSet, data: Path) -> int:
@@ -217,16 +219,34 @@ def draws(
         yield shots.at(number, picks), number * 10_000 + int(start // STRETCH_S)
 
 
+def everything(runs: Path) -> dict[str, list[Result]]:
+    """What there is below `runs`: for the folder of every cell that was begun, a result for each seed."""
+    out: dict[str, list[Result]] = {}
+    for table in TABLES:
+        for cell in cells(table):
+            there = [found for seed in range(99) if (found := known(cell, runs, seed)) is not None]
+            if there:
+                out[cell.folder] = there
+    return out
+
+
 def known(cell: Cell, runs: Path, seed: int) -> Result | None:
     """What there is of a cell and seed; None: it was never begun. Raises UserError for a damaged file."""
     folder = runs / cell.folder / f"seed-{seed}"
-    if (kept := Record.load(folder)) is not None:
+    if (kept := _record(cell, folder)) is not None:
         converged = kept.passes >= LEAST_PASSES and flattened(kept.curve, kept.steps)
         return Result(kept.scores, kept.steps, converged, _in_words(cell, runs, kept.config))
     if not has_checkpoint(folder / "last"):
         return None
     state = load_state(folder / "last")
     return Result(None, int(state["step"]), False, _in_words(cell, runs, state["config"]))
+
+
+def _record(cell: Cell, folder: Path) -> Record | None:
+    kept = Record.load(folder)
+    if kept is not None and kept.cell != cell.folder:
+        raise UserError(f"{folder}: here is the record of {kept.cell}; move it to where that belongs")
+    return kept
 
 
 def _in_words(cell: Cell, runs: Path, config: Mapping[str, Any]) -> str:

@@ -22,13 +22,12 @@ NAME = "cell.json"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A measured cell. cell: which one it is; frames: how many were asked for; steps: trained; passes: how
-    often each instant taught was looked at; config: settings of the training; curve: (step, density error on
-    the validation pieces); scores: of every test frame.
+    """A measured cell. cell: its folder's name (`grid.Cell.folder`); steps: trained; passes: how often each
+    instant taught was looked at; config: settings of the training; curve: (step, density error on the
+    validation pieces); scores: of every test frame.
     """
 
-    cell: Mapping[str, Any]
-    frames: int
+    cell: str
     steps: int
     passes: float
     config: Mapping[str, Any]
@@ -36,7 +35,7 @@ class Record:
     scores: Scores
 
     def save(self, folder: Path) -> None:
-        """Write it into the cell's folder, whole or not at all; of numbers seven digits are kept."""
+        """Write it into the cell's folder, whole or not at all; of scores seven digits are kept."""
         plain: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         plain["scores"] = {name: _plain(values) for name, values in asdict(self.scores).items()}
         part = folder / f"{NAME}.part"
@@ -51,8 +50,8 @@ class Record:
             kept = json.loads(path.read_text())
             scores = Scores(*(np.array(kept["scores"][field.name]) for field in fields(Scores)))
             curve = tuple((int(step), float(error)) for step, error in kept["curve"])
-            what = kept["cell"], int(kept["frames"]), int(kept["steps"]), float(kept["passes"])
-            return cls(*what, kept["config"], curve, scores)
+            trained = int(kept["steps"]), float(kept["passes"]), dict(kept["config"])
+            return cls(str(kept["cell"]), *trained, curve, scores)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
