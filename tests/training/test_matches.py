@@ -98,5 +98,5 @@ def test_the_command_asks_a_bundle_too(tmp_path: Path) -> None:
     words = ["evaluate", "--matches", "--bundle", str(bundle), "--data", str(tmp_path), "--crowds", "7:8"]
     done = CliRunner().invoke(main, [*words, "--frames", "1"])
     assert done.exit_code == 0, done.output
-    assert done.output.startswith("column on plaza: found means within 0.75 m")
+    assert done.output.startswith("column-2 on plaza: found means within 0.75 m")
     assert int(done.output.splitlines()[-1].split()[3]) > 0
