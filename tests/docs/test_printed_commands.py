@@ -108,6 +108,9 @@ RUN_BY = {
     "evaluate --bundle --checkpoint --data --tau --kappa": "test_the_paper_s_models_as_printed",
     "evaluate --bundle --crowds --draw!": "test_every_method_is_drawn_with_what_it_got_wrong",
     "evaluate --checkpoint --before!": "test_it_is_measured_with_frames_as_far_back_as_asked",
+    "evaluate --bundle --data --crowds --tuning --frames --threads --before --markdown!": (
+        "test_it_is_measured_with_second_frames_and_without"
+    ),
     "evaluate --checkpoint --data --frame-rate! --same-instant": (
         "test_it_is_measured_at_the_rate_of_slow_agents"
     ),

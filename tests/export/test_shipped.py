@@ -5,10 +5,12 @@ was exported from.
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from export import parity
 from export.record import training_record
 from viewsync.bundle import Bundle
+from viewsync.cli import main
 from viewsync.sim.dataset import Filming, make_set
 from viewsync.sim.scenes import load
 from viewsync.training.checkpoint import load_model, load_state
@@ -46,3 +48,18 @@ def test_the_bundle_says_what_the_checkpoint_says(bundle: Bundle, tmp_path: Path
     found = parity.measure(load_model(CHECKPOINT), BundleRunner(bundle, threads=1), shots, 4)
     # As `viewsync export` found on 200 snapshots: its limit is 2 %, and rounding alone is a hundredth of it.
     assert max(one.count_max_percent for one in found.values()) < 0.2, found
+
+
+def test_it_is_measured_with_second_frames_and_without(tmp_path: Path) -> None:
+    make_set("plaza", tmp_path, range(7, 9), Filming(8, 0.5), workers=1)
+    asked = ["evaluate", "--bundle", str(ROOT / "bundles/plaza"), "--data", str(tmp_path), "--crowds", "7:8"]
+    asked += ["--tuning", "8:9", "--frames", "2", "--threads", "1", "--markdown"]
+    found: list[dict[str, str]] = []
+    # A hundred seconds back no view has a frame.
+    for back in ("1", "100"):
+        done = CliRunner().invoke(main, [*asked, "--before", back])
+        assert done.exit_code == 0, done.output
+        lines = [line.split(" | ") for line in done.output.splitlines() if line.startswith("| ")]
+        found.append({cells[0].strip("| "): cells[3] for cells in lines})
+    assert found[0].keys() >= {"column-2", "none", "reference-only"}
+    assert {name for name in found[0] if found[0][name] != found[1][name]} == {"column-2"}
