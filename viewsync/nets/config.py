@@ -22,7 +22,7 @@ BOUNDS = ("perfect-matching", "perfect-flow")
 # Needs each view's frame before, too.
 TWO_FRAMES = ("column-2",)
 ALL_METHODS = (*METHODS, *TWO_FRAMES, *SCENE_LEVEL, *CAMERA_LEVEL, *PLANE_LEVEL, *BOUNDS)
-# What `column` can have that the shipped one has not; each changes one thing.
+# What `column` can have beyond the plain one; each changes one thing.
 COLUMN_PARTS = (
     *("end-to-end", "coarse-to-fine", "iterated", "shared", "everybody", "speed-limit", "mutual", "sharp"),
 )

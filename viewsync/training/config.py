@@ -72,7 +72,7 @@ class TrainConfig(Section):
     )
     sigma_px: float = Field(16.0, gt=0, description="σ of cls-epi's weight, in places of the feature grid")
     column_parts: tuple[str, ...] = Field(
-        (), description=f"what `column` is to have that the shipped one has not: {', '.join(COLUMN_PARTS)}"
+        (), description=f"what `column` is to have beyond the plain one: {', '.join(COLUMN_PARTS)}"
     )
     flow_loss: Literal["none", "warp", "similarity"] = Field(
         "none", description="ℓW, which needs synchronised frames, or ℓs, beside the task's loss"
