@@ -67,7 +67,7 @@ def runtime_rows(bundle: Bundle, rounds: int) -> list[Row]:
     # Where weights begin as zeros and ones, the exporter would leave operations out of the graph.
     with torch.no_grad():
         for weight in model.parameters():
-            weight += 0.05 * torch.randn_like(weight)
+            weight.add_(torch.randn_like(weight), alpha=0.05)
     size = manifest.preprocessing
     image = {"image": torch.randint(0, 256, (1, size.height, size.width, 3), dtype=torch.uint8)}
     every = _fusion_inputs(bundle)
