@@ -206,7 +206,7 @@ def test_an_absent_view_has_no_geometry_and_is_not_moved() -> None:
             Timing(torch.ones(1, 2), torch.tensor([[0.0, 1.0]]), torch.ones(1, 2)),
         )
     assert moved.flow_px[0][0, 0].abs().max() == 0 and torch.isfinite(moved.features).all()
-    assert torch.allclose(moved.features[:, 2], alone.features[:, 1], atol=1e-6)
+    assert torch.allclose(moved.features[:, 2], alone.features[:, 1], atol=1e-5)
 
 
 def test_evidence_stands_on_the_ground_at_the_height_that_is_surest() -> None:

@@ -177,3 +177,23 @@ def test_a_synchroniser_brings_every_view_to_the_reference() -> None:
         plain.warped == ground[:, 1:]
     ).all() and plain.flow_m.abs().max() == 0 == plain.evidence.abs().max()
     assert plain.flow_m.shape == moved.flow_m.shape and plain.evidence.shape == moved.evidence.shape
+
+
+def test_pair_by_pair_is_all_pairs_at_once() -> None:
+    """Where nobody learns, pairs are matched one after the other: each answer is what it was."""
+    generator = torch.Generator().manual_seed(5)
+    first, second = (
+        Described(
+            torch.nn.functional.normalize(torch.randn(3, LENGTH, 84, generator=generator), dim=1),
+            torch.randn(3, 84, generator=generator),
+            (torch.rand(3, 84, generator=generator) > 0.3).float(),
+        )
+        for _ in range(2)
+    )
+    matcher, sigma = ColumnMatcher(mutual=True, sharp=True), torch.tensor([0.8, 2.5, 5.0])
+    together = match_all(matcher, first, second, sigma, places())
+    with torch.no_grad():
+        alone = match_all(matcher, first, second, sigma, places())
+    for part in ("similarity", "moved_m", "flow_m", "accounted"):
+        torch.testing.assert_close(getattr(alone, part), getattr(together, part).detach())
+    assert alone.moved_m.norm(dim=2).max() > 1.0

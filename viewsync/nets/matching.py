@@ -30,6 +30,10 @@ class Described:
     nobody: Tensor
     inside: Tensor
 
+    def pair(self, p: int) -> Described:
+        """Number p of P views, still with a leading dimension."""
+        return Described(self.descriptor[p : p + 1], self.nobody[p : p + 1], self.inside[p : p + 1])
+
 
 class ColumnDescriptor(nn.Module):
     """Columns above each ground cell to a unit descriptor of who stands there and a "nobody" score.
@@ -158,8 +162,42 @@ def match_all(
     """
     places = places_m.unsqueeze(0).expand(sigma_m.shape[0], -1, -1)
     keys = matcher.keys(first, places if centre_m is None else centre_m, sigma_m, first=True)
-    scores = torch.matmul(keys.transpose(1, 2), matcher.keys(second, places, sigma_m, first=False))
-    return outcome(matcher, first, second, scores, places, where)
+    return search(
+        matcher, first, second, keys, matcher.keys(second, places, sigma_m, first=False), places, where
+    )
+
+
+def search(
+    matcher: ColumnMatcher,
+    first: Described,
+    second: Described,
+    keys: Tensor,
+    others: Tensor,
+    places: Tensor,
+    where: bool = True,
+) -> Matches:
+    """`outcome` of the scores that both sides' keys (P, K, N) make. Where nobody learns from it, pair by
+    pair: what a pair needs then stays in the processor's cache, and the answer is the same to the last bit.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or len(keys) == 0:
+        return outcome(matcher, first, second, torch.matmul(keys.transpose(1, 2), others), places, where)
+    found = [
+        outcome(
+            matcher,
+            first.pair(p),
+            second.pair(p),
+            torch.matmul(keys[p : p + 1].transpose(1, 2), others[p : p + 1]),
+            places[p : p + 1],
+            where,
+        )
+        for p in range(len(keys))
+    ]
+    return Matches(
+        torch.cat([one.similarity for one in found]),
+        torch.cat([one.moved_m for one in found]),
+        torch.cat([one.flow_m for one in found]),
+        torch.cat([one.accounted for one in found]),
+    )
 
 
 def outcome(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from viewsync.nets.matching import FAR, ColumnMatcher, Described, Matches, match_all, outcome
+from viewsync.nets.matching import FAR, ColumnMatcher, Described, Matches, match_all, search
 from viewsync.nets.projection import project_columns
 from viewsync.nets.synchronisers import (
     Columns,
@@ -194,9 +194,8 @@ class TwoFrameSynchroniser(nn.Module):
         """Match P pairs of views, the second `offset_s` (P,) later than the first; where: as `outcome`."""
         keys = self.keys(matcher, *first, offset_s, known, places_m, first=True)
         others = self.keys(matcher, *second, -offset_s, known, places_m, first=False)
-        scores = torch.matmul(keys.transpose(1, 2), others)
         places = places_m.unsqueeze(0).expand(offset_s.shape[0], -1, -1)
-        return outcome(matcher, first[0], second[0], scores, places, where)
+        return search(matcher, first[0], second[0], keys, others, places, where)
 
     def forward(
         self, matcher: ColumnMatcher, found: TwoFrames, ground: Tensor, timing: Timing, cell_m: float
