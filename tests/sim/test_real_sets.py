@@ -14,6 +14,7 @@ from viewsync.sim.body import joints
 from viewsync.sim.dataset import load_truth
 from viewsync.sim.hard import in_the_union, looked_at, people_beyond
 from viewsync.sim.real_sets import SETS, Stretch
+from viewsync.sim.tracks import thinned
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +155,21 @@ def test_what_is_missing_is_one_line(data: Path, tmp_path: Path) -> None:
         real_sets.tracks(SETS["citystreet-sim"], data, Stretch("street", 0, 400))
     done = CliRunner().invoke(main, ["data", "make", "wildtrack-sim", "--only", "train"])
     assert done.exit_code == 2 and "for measuring only" in done.output
+
+
+def test_a_hard_set_teaches_crowds_of_several_sizes_and_tests_whole_ones() -> None:
+    real, easy = SETS["pets2009-sim-hard"], SETS["pets2009-sim"]
+    shares = [real.share(piece) for piece in real.pieces("train")]
+    # Every casting of a stretch is of another size, and the stretches of a casting are of the same.
+    assert shares == [1.0, 1.0, 0.7, 0.7, 0.45, 0.45, 0.25, 0.25]
+    assert {real.share(piece) for piece in real.pieces("test")} == {1.0}
+    assert {easy.share(piece) for use in real_sets.USES for piece in easy.pieces(use)} == {1.0}
+
+
+def test_a_thinned_crowd_is_some_of_its_people_on_their_own_paths(data: Path) -> None:
+    whole = real_sets.tracks(SETS["pets2009-sim"], data, Stretch("S2L1"))
+    some, others = (thinned(whole, 0.5, seed) for seed in (1, 2))
+    assert len(some.ids) == round(len(whole.ids) / 2) and set(some.ids) <= set(whole.ids)
+    assert set(some.ids) != set(others.ids)
+    np.testing.assert_array_equal(some.xy, whole.xy[:, np.isin(whole.ids, some.ids)])
+    assert len(thinned(whole, 0.0, 1).ids) == 1 and len(thinned(whole, 1.0, 1).ids) == len(whole.ids)

@@ -134,6 +134,30 @@ def test_a_frozen_encoder_stays_as_it_was_and_looks_at_every_frame_once(
         assert torch.equal(encode(before, [drawn]), encode(before, [plain]))
 
 
+def test_looking_at_every_frame_says_how_far_it_is_and_stops_when_told(
+    tiny_run: TrainConfig, uninterrupted: tuple[Path, list[Progress]], tmp_path: Path
+) -> None:
+    start = uninterrupted[0] / "best"
+    changes = {"encoder": "frozen", "start_from": start, "first_stage": 0.0}
+    config, stop = tiny_run.model_copy(update=changes), Event()
+    seen: list[tuple[int, int]] = []
+
+    def looked(done: int, total: int) -> None:
+        seen.append((done, total))
+        if done == 3:
+            stop.set()
+
+    train(config, tmp_path / "run", pytest.fail, stop, looked)
+    assert len(seen) == 3 and seen[-1][0] == 3 < seen[-1][1]
+    # Nothing is half-written: the same call begins anew, and looks at all of them.
+    assert not (tmp_path / "run/last").exists()
+    stop.clear()
+    seen.clear()
+    steps: list[Progress] = []
+    train(config, tmp_path / "run", steps.append, stop, lambda done, total: seen.append((done, total)))
+    assert seen == [(n + 1, len(seen)) for n in range(len(seen))] and len(steps) == config.steps
+
+
 def test_only_a_run_that_starts_from_something_can_freeze_it(tiny_run: TrainConfig) -> None:
     with pytest.raises(ValueError, match="a frozen encoder is one that start_from has"):
         TrainConfig(**{**tiny_run.model_dump(), "encoder": "frozen"})

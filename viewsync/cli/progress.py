@@ -73,6 +73,11 @@ class _Lines:
         if now - self._last < _LINE_EVERY_S and done < self._total:
             return
         self._last = now
+        if done == self._start:
+            # Nothing says yet how long it takes.
+            self._began = now
+            _log.info("%s", f"{self._what}: {done} of {self._total} {note}".rstrip())
+            return
         left_s = (now - self._began) / max(done - self._start, 1) * (self._total - done)
         line = f"{self._what}: {done} of {self._total}, about {_minutes(left_s)} left {note}"
         _log.info("%s", line.rstrip())

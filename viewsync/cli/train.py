@@ -52,6 +52,9 @@ def command(config: Path | None, out: Path, overrides: tuple[str, ...]) -> None:
         bar = progress(f"train {out.name}", settings.steps, start) if leads() else nullcontext(_quiet)
         with bar as advance:
 
+            def look(done: int, total: int) -> None:
+                advance(start, f"the encoder stays as it is; looking at frames: {done} of {total}")
+
             def show(step: Progress) -> None:
                 nonlocal checked
                 if step.validation is not None:
@@ -62,7 +65,7 @@ def command(config: Path | None, out: Path, overrides: tuple[str, ...]) -> None:
                 loss = sum(v for k, v in step.losses.items() if k.endswith((".density", ".count")))
                 advance(step.step, f"loss {loss:.3f} {checked}" if loss else f"stage one {checked}")
 
-            best = train(settings, out, show, stop)
+            best = train(settings, out, show, stop, look)
     except ViewsyncError as error:
         # What is wrong is wrong for all processes of a machine: one of them says so.
         if isinstance(error, StoppedElsewhere) or not speaks():
@@ -71,8 +74,11 @@ def command(config: Path | None, out: Path, overrides: tuple[str, ...]) -> None:
     if not leads():
         sys.exit(130 if stop.is_set() else 0)
     if stop.is_set():
-        draw_curve(out)
-        click.echo(f"stopped; go on with the same command; saved in {out / 'last'}", err=True)
+        saved = "no step was done yet"
+        if has_checkpoint(out / "last"):
+            draw_curve(out)
+            saved = f"saved in {out / 'last'}"
+        click.echo(f"stopped; go on with the same command; {saved}", err=True)
         raise click.Abort
     click.echo(best)
 

@@ -112,6 +112,14 @@ def load_tracks(annotations: Path | str, camera: Camera, fps: float = PETS2009_F
     return Tracks(fps, frames, ids, xy, velocity)
 
 
+def thinned(tracks: Tracks, share: float, seed: int) -> Tracks:
+    """Those of a share (0..1) of the people, drawn by `seed`; at least one."""
+    people = len(tracks.ids)
+    drawn = np.random.default_rng([seed, 0x7468696E]).permutation(people)
+    who = np.sort(drawn[: max(1, round(share * people))])
+    return Tracks(tracks.fps, tracks.frames, tracks.ids[who], tracks.xy[:, who], tracks.velocity[:, who])
+
+
 def _local_lines(times: Floats, places: Floats, at: Floats) -> tuple[Floats, Floats]:
     """Gaussian-weighted straight lines through (times, places (n, 2)), evaluated `at` (m,): places and
     slopes (m, 2).

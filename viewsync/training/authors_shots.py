@@ -103,6 +103,11 @@ class AuthorsShots:
         """How many frames can be the reference's."""
         return len(self._starts)
 
+    @property
+    def instants(self) -> int:
+        """How many instants there are, all views of each: what `encode_once` asks for."""
+        return sum(self._counts)
+
     def encode_once(self, encode: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> None:
         """From now on snapshots come with features instead of images."""
         views = range(len(self._cameras))

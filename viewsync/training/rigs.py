@@ -67,6 +67,11 @@ class RigShots:
         """How long the shortest crowd lasts, seconds."""
         return min(one.span_s for one in self._sets)
 
+    @property
+    def instants(self) -> int:
+        """As `SnapshotSet.instants`, of all rigs."""
+        return sum(one.instants for one in self._sets)
+
     def encode_once(self, encode: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> None:
         """From now on snapshots come with features instead of images, as `SnapshotSet.encode_once`."""
         for one in self._sets:

@@ -126,6 +126,11 @@ class SnapshotSet:
         """How long the shortest crowd lasts, seconds."""
         return min(float(np.ptp(truth.times_s)) for truth in self.truth)
 
+    @property
+    def instants(self) -> int:
+        """How many instants there are, all views of each: what `encode_once` asks for."""
+        return sum(frames.shape[1] for frames in self._frames)
+
     def encode_once(self, encode: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> None:
         """From now on snapshots come with features instead of images: `encode` gives (V, C, h, w), as levels
         on the wire, for pinhole images (V, H, W, 3).

@@ -27,6 +27,10 @@ class Shots(Protocol):
     def span_s(self) -> float:
         """How long the shortest crowd lasts, seconds."""
 
+    @property
+    def instants(self) -> int:
+        """How many times `encode_once` asks."""
+
     def draw(self, seed: int, index: int, crowd: int | None = None, plain: bool = False) -> Snapshot:
         """Snapshot number `index` of the stream `seed`; `plain`: all views present, all offsets known."""
 

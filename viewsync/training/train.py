@@ -51,13 +51,24 @@ class Progress:
     validation: dict[str, float] | None
 
 
-def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], stop: Event) -> Path:
+def _unseen(done: int, total: int) -> None:
+    pass
+
+
+def train(
+    config: TrainConfig,
+    out: Path,
+    report: Callable[[Progress], None],
+    stop: Event,
+    looked: Callable[[int, int], None] = _unseen,
+) -> Path:
     """Train into folder `out` (`last/`, `best/`, `log.csv`), resuming from `out/last` where it exists.
 
     Once `stop` is set, the step in hand is finished and saved in `last`; the same call then goes on with the
     numbers that an uninterrupted run would have had. Returns `out/best`. Raises UserError on a loss that is
     not a number, naming the batch (the last good checkpoint stays), for a checkpoint of another
-    configuration, and for data that are missing. Of several processes the first one reports and writes; all
+    configuration, and for data that are missing. A frozen encoder first looks at every frame once:
+    looked(done, total) instants. Of several processes the first one reports and writes; all
     return, or raise, together.
     """
     processes = Processes(config.accelerator, config.devices, config.nodes, config.precision)
@@ -100,8 +111,10 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
             f"{out}: the processes find different checkpoints there; choose a folder that all machines share"
         )
     if config.encoder == "frozen":
-        for drawn in (snapshots, held_out):
-            drawn.encode_once(lambda images: levels_of(model, images))
+        whole = look_once(model, (snapshots, held_out), looked, stop)
+        if processes.any(not whole):
+            stop.set()
+            return out / "best"
     log = None
     if processes.first:
         log = TrainingLog(out / "log.csv", config.methods, start, config.flow_loss != "none")
@@ -159,6 +172,32 @@ def train(config: TrainConfig, out: Path, report: Callable[[Progress], None], st
         log.close()
     processes.wait()
     return out / "best"
+
+
+class _StopLooking(Exception):
+    pass
+
+
+def look_once(
+    model: CountingModel, sources: Sequence[Shots], looked: Callable[[int, int], None], stop: Event
+) -> bool:
+    """Have every frame of all `sources` encoded; False where `stop` was set before all were."""
+    done, total = 0, sum(shots.instants for shots in sources)
+
+    def encode(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        nonlocal done
+        if stop.is_set():
+            raise _StopLooking
+        done += 1
+        looked(done, total)
+        return levels_of(model, images)
+
+    try:
+        for shots in sources:
+            shots.encode_once(encode)
+    except _StopLooking:
+        return False
+    return True
 
 
 def levels_of(model: CountingModel, images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -150,7 +150,7 @@ def fill(
     def step(progress: Progress) -> None:
         report("train", progress.step, config.steps)
 
-    train(config, folder, step, stop)
+    train(config, folder, step, stop, lambda done, total: report("look at frames", done, total))
     if stop.is_set():
         return
     real = named(cell.data_set)
