@@ -1,6 +1,7 @@
 """Each part of `column` changes what it says and nothing else: planted people on a grid with odd sides."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -87,6 +88,42 @@ def test_a_sharp_match_goes_all_the_way_to_one_of_two_doubles_and_counts_less() 
     doubtful.nobody[0, here] = SURE
     half, full = (found(doubtful, alone, 1.8, *parts) for parts in ((), ("sharp",)))
     assert half.flow_m[0, here, 0] < 0.6 and full.flow_m[0, here, 0].item() == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("parts", [("subcell",), ("subcell", "sharp"), ("subcell", "sharp", "mutual")])
+def test_flow_is_from_where_people_stand_to_where_they_stand(parts: tuple[str, ...]) -> None:
+    """Not from the middle of one cell to the middle of another; without gradients, to the last digits."""
+    first, second = planted((0, 3, 2), (1, 5, 8)), planted((0, 3, 4), (1, 5, 8))
+    shifts = torch.zeros(2, 1, CELLS, 2)
+    shifts[0, 0, 3 * COLUMNS + 2], shifts[1, 0, 3 * COLUMNS + 4] = torch.tensor([[0.2, -0.1], [-0.15, 0.2]])
+    here, there = (replace(v, shift_m=shift) for v, shift in zip((first, second), shifts, strict=True))
+    plain, told = found(first, second, 1.8, *parts), found(here, there, 1.8, *parts)
+    with torch.no_grad():
+        again = found(here, there, 1.8, *parts)
+    where = 3 * COLUMNS + 2
+    more = (told.moved_m - plain.moved_m)[0, where]
+    assert more.tolist() == pytest.approx([-0.35, 0.3], abs=0.03)
+    # Who is whose partner is the same, and whoever stands in the middle goes to the middle.
+    assert torch.allclose(told.accounted, plain.accounted)
+    assert (told.moved_m - plain.moved_m)[0, 5 * COLUMNS + 8].abs().max() < 0.03
+    torch.testing.assert_close(again.moved_m, told.moved_m)
+
+
+def test_where_people_stand_is_told_by_a_layer_that_says_nothing_at_first() -> None:
+    plain, told = made(), made("subcell")
+    told.load_state_dict(plain.state_dict(), strict=False)
+    for method in (plain, told):
+        method.eval()
+    answers = [m.fuse(*given(), ("column",)).density["column"] for m in (plain, told)]
+    assert torch.allclose(*answers, atol=1e-6)
+    assert told.column is not None
+    torch.nn.init.constant_(told.column.descriptor.stand.bias, 9.0)
+    described = told.fuse(*given(), ()).described
+    assert described is not None and described.shift_m is not None
+    # Nobody whom a cell shows stands farther than a metre from its middle.
+    assert (
+        described.shift_m.shape[-1] == 2 and described.shift_m.min() > 0.99 and described.shift_m.max() <= 1
+    )
 
 
 def test_mutual_partners_leave_each_other_what_is_theirs() -> None:

@@ -158,6 +158,14 @@ def test_looking_at_every_frame_says_how_far_it_is_and_stops_when_told(
     assert seen == [(n + 1, len(seen)) for n in range(len(seen))] and len(steps) == config.steps
 
 
+def test_where_people_stand_in_a_cell_is_a_lesson_of_its_own(tiny_run: TrainConfig, tmp_path: Path) -> None:
+    changes = {"column_parts": ("subcell",), "methods": ("column",)}
+    config = TrainConfig(**{**tiny_run.model_dump(), **changes})
+    assert all(step.losses["stand"] > 0 for step in run(config, tmp_path))
+    layers = [load_model(tmp_path / "last").column]
+    assert all(layer is not None and layer.descriptor.stand.weight.abs().max() > 0 for layer in layers)
+
+
 def test_only_a_run_that_starts_from_something_can_freeze_it(tiny_run: TrainConfig) -> None:
     with pytest.raises(ValueError, match="a frozen encoder is one that start_from has"):
         TrainConfig(**{**tiny_run.model_dump(), "encoder": "frozen"})

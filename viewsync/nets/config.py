@@ -24,10 +24,11 @@ TWO_FRAMES = ("column-2",)
 ALL_METHODS = (*METHODS, *TWO_FRAMES, *SCENE_LEVEL, *CAMERA_LEVEL, *PLANE_LEVEL, *BOUNDS)
 # What `column` can have beyond the plain one; each changes one thing.
 COLUMN_PARTS = (
-    *("end-to-end", "coarse-to-fine", "iterated", "shared", "everybody", "speed-limit", "mutual", "sharp"),
+    *("end-to-end", "coarse-to-fine", "iterated", "shared", "everybody", "speed-limit"),
+    *("mutual", "sharp", "subcell"),
 )
-# Those of the matcher, which `column-2` has, too.
-MATCHER_PARTS = ("mutual", "sharp")
+# Those of the matcher and its descriptors, which `column-2` has, too.
+MATCHER_PARTS = ("mutual", "sharp", "subcell")
 FUSIONS = ("masked", "concat")
 FLOW_NETS = ("shared", "pair")
 BASES = ("ours", "mvms")

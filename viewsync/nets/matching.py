@@ -9,13 +9,19 @@ Shape letters: B batch, P pairs of views, D descriptor length, N ground cells of
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 FAR = -1e4
+# Farthest that whoever a cell shows may stand from its middle (part `subcell`): people spread over cells.
+REACH_M = 1.0
+# Rows of scores that are worked on at a time where nobody learns: some thousand cells of each are a megabyte.
+_ROWS = 128
 # Variance, m², of the places that a cell's partner may be at, where its match counts half (part `sharp`).
 HALF_TRUSTED_M2 = 1.0
 
@@ -23,16 +29,23 @@ HALF_TRUSTED_M2 = 1.0
 @dataclass(frozen=True, slots=True)
 class Described:
     """What the matcher knows about one view: unit descriptors (…, D, N), the score of "nobody here" (…, N),
-    and `inside` (…, N), 1 for cells the view looks at, else 0.
+    and `inside` (…, N), 1 for cells the view looks at, else 0. shift_m (…, N, 2): metres from a cell's middle
+    to where whoever it shows stands; None: taken to be the middle.
     """
 
     descriptor: Tensor
     nobody: Tensor
     inside: Tensor
+    shift_m: Tensor | None = None
 
-    def pair(self, p: int) -> Described:
-        """Number p of P views, still with a leading dimension."""
-        return Described(self.descriptor[p : p + 1], self.nobody[p : p + 1], self.inside[p : p + 1])
+    def each(self, of: Callable[[Tensor], Tensor]) -> Described:
+        """`of` every part: for what is done to leading dimensions."""
+        shift_m = None if self.shift_m is None else of(self.shift_m)
+        return Described(of(self.descriptor), of(self.nobody), of(self.inside), shift_m)
+
+    def stand(self, cells_m: Tensor) -> Tensor:
+        """Where whoever the cells show stands, of their middles (…, N, 2) m."""
+        return cells_m if self.shift_m is None else cells_m + self.shift_m
 
 
 class ColumnDescriptor(nn.Module):
@@ -41,7 +54,9 @@ class ColumnDescriptor(nn.Module):
     columns (B, C·Z, Hg, Wg), inside (B, Z, Hg, Wg) -> `Described` with N = Hg/2 · Wg/2.
     """
 
-    def __init__(self, channels: int, heights: int, length: int = 32, width: int = 48) -> None:
+    def __init__(
+        self, channels: int, heights: int, length: int = 32, width: int = 48, subcell: bool = False
+    ) -> None:
         super().__init__()
         self.reduce = nn.Sequential(
             nn.Conv2d((channels + 1) * heights, width, 1), nn.GroupNorm(8, width), nn.ReLU(inplace=True)
@@ -53,12 +68,11 @@ class ColumnDescriptor(nn.Module):
             nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.ReLU(inplace=True)
         )
         self.out = nn.Conv2d(width, length + 1, 1)
+        self.stand = _standing(width) if subcell else None
 
     def forward(self, columns: Tensor, inside: Tensor) -> Described:
         x = self.halve(self.reduce(torch.cat([columns, inside], dim=1)))
-        x = self.out(x + self.refine(x))
-        seen = F.max_pool2d(inside[:, :2].amin(dim=1, keepdim=True), 2)
-        return Described(F.normalize(x[:, :-1].flatten(2), dim=1), x[:, -1].flatten(1), seen.flatten(1))
+        return _described(x + self.refine(x), inside, self.out, self.stand)
 
 
 class SharedDescriptor(nn.Module):
@@ -67,14 +81,31 @@ class SharedDescriptor(nn.Module):
     ground (B, D', Hm, Wm), inside (B, Z, 2·Hm, 2·Wm) -> `Described` with N = Hm · Wm.
     """
 
-    def __init__(self, width: int, length: int = 32) -> None:
+    def __init__(self, width: int, length: int = 32, subcell: bool = False) -> None:
         super().__init__()
         self.out = nn.Conv2d(width, length + 1, 1)
+        self.stand = _standing(width) if subcell else None
 
     def forward(self, ground: Tensor, inside: Tensor) -> Described:
-        x = self.out(ground)
-        seen = F.max_pool2d(inside[:, :2].amin(dim=1, keepdim=True), 2)
-        return Described(F.normalize(x[:, :-1].flatten(2), dim=1), x[:, -1].flatten(1), seen.flatten(1))
+        return _described(ground, inside, self.out, self.stand)
+
+
+def _standing(width: int) -> nn.Conv2d:
+    """What tells `shift_m` of a cell's features; nothing at first."""
+    layer = nn.Conv2d(width, 2, 1)
+    nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _described(x: Tensor, inside: Tensor, out: nn.Module, stand: nn.Module | None) -> Described:
+    """What the last layers say of features (B, width, Hm, Wm)."""
+    told = out(x)
+    seen = F.max_pool2d(inside[:, :2].amin(dim=1, keepdim=True), 2)
+    shift_m = None if stand is None else REACH_M * torch.tanh(stand(x)).flatten(2).transpose(1, 2)
+    descriptor = F.normalize(told[:, :-1].flatten(2), dim=1)
+    return Described(descriptor, told[:, -1].flatten(1), seen.flatten(1), shift_m)
 
 
 class ColumnMatcher(nn.Module):
@@ -158,7 +189,7 @@ def match_all(
     where: bool = True,
 ) -> Matches:
     """Match every cell of P pairs of views; places (N, 2) metres, sigma (P,) m. centre (P, N, 2): where the
-    prior expects the partner of each cell of the first view; None: where the cell is. where: as `outcome`.
+    prior expects the partner of each cell of the first view; None: where the cell is. where: as `search`.
     """
     places = places_m.unsqueeze(0).expand(sigma_m.shape[0], -1, -1)
     keys = matcher.keys(first, places if centre_m is None else centre_m, sigma_m, first=True)
@@ -176,22 +207,42 @@ def search(
     places: Tensor,
     where: bool = True,
 ) -> Matches:
-    """`outcome` of the scores that both sides' keys (P, K, N) make. Where nobody learns from it, pair by
-    pair: what a pair needs then stays in the processor's cache, and the answer is the same to the last bit.
+    """What the scores say that both sides' keys (P, K, N) make of all pairs of cells; places (P, N, 2)
+    metres. where: whether to look for partners' places, too; else nothing moves.
+
+    A partner's place is a differentiable arg-max: the mean place under the squared, renormalised match
+    probabilities, which keeps to one of several candidates better than the plain mean; of a `sharp` matcher
+    under their eighth power, which all but is one of them. Between two views that tell where in a cell people
+    stand, it is from there to there.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or len(keys) == 0:
-        return outcome(matcher, first, second, torch.matmul(keys.transpose(1, 2), others), places, where)
-    found = [
-        outcome(
-            matcher,
-            first.pair(p),
-            second.pair(p),
-            torch.matmul(keys[p : p + 1].transpose(1, 2), others[p : p + 1]),
-            places[p : p + 1],
-            where,
+    pairs, cells = keys.shape[0], keys.shape[2]
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or pairs == 0:
+        rises = _rises(torch.matmul(keys.transpose(1, 2), others))
+        similarity, accounted, back = _ends(matcher, first, second, *rises)
+        if not where:
+            return Matches(similarity, places * 0.0, places * 0.0, accounted)
+        led = _led(matcher, rises.weight, back, second.stand(places))
+        return _matches(matcher, first, second, similarity, accounted, led, places)
+    # Where nobody learns from it, some rows of one pair at a time, which stay in the processor's cache.
+    found = []
+    for p in range(pairs):
+        one, other, at = first.each(_only(p)), second.each(_only(p)), places[p : p + 1]
+        ours, theirs = keys[p : p + 1].transpose(1, 2), others[p : p + 1]
+        blocks = [_rises(torch.matmul(ours[:, k : k + _ROWS], theirs)) for k in range(0, cells, _ROWS)]
+        rises = _Rises(
+            torch.cat([block.peak for block in blocks], dim=1),
+            blocks[0].weight,
+            torch.cat([block.total for block in blocks], dim=1),
+            torch.stack([block.back for block in blocks]).sum(dim=0),
         )
-        for p in range(len(keys))
-    ]
+        similarity, accounted, back = _ends(matcher, one, other, *rises)
+        if not where:
+            found.append(Matches(similarity, at * 0.0, at * 0.0, accounted))
+            continue
+        stand = other.stand(at)
+        some = [_led(matcher, block.weight, back, stand) for block in blocks]
+        led = torch.cat([place for place, _ in some], dim=1), torch.cat([about for _, about in some], dim=1)
+        found.append(_matches(matcher, one, other, similarity, accounted, led, at))
     return Matches(
         torch.cat([one.similarity for one in found]),
         torch.cat([one.moved_m for one in found]),
@@ -200,53 +251,89 @@ def search(
     )
 
 
-def outcome(
-    matcher: ColumnMatcher,
-    first: Described,
-    second: Described,
-    scores: Tensor,
-    places: Tensor,
-    where: bool = True,
-) -> Matches:
-    """What scores (P, N, N) of all pairs of cells say; places (P, N, 2) metres. where: whether to look for
-    partners' places, too; else nothing moves.
+def _only(p: int) -> Callable[[Tensor], Tensor]:
+    return lambda part: part[p : p + 1]
 
-    A partner's place is a differentiable arg-max: the mean place under the squared, renormalised match
-    probabilities, which keeps to one of several candidates better than the plain mean; of a `sharp` matcher
-    under their eighth power, which all but is one of them. One exponential of the score matrix serves both
-    directions.
+
+class _Rises(NamedTuple):
+    """Scores (P, R, N) of some rows of cells: each row's highest `peak` (P, R, 1), `weight` (P, R, N) what
+    the others come to beside it, `total` (P, R) of that, and `back` (P, N) what all rows come to.
     """
+
+    peak: Tensor
+    weight: Tensor
+    total: Tensor
+    back: Tensor
+
+
+def _rises(scores: Tensor) -> _Rises:
+    """One exponential of the scores serves both directions."""
     peak = scores.amax(dim=2, keepdim=True)
     # Floored so that nothing underflows into the denormal numbers, which are very slow; e^-38 is nothing.
     weight = scores.sub(peak).clamp_min_(-38.0).exp_()
     back = torch.matmul(torch.exp(peak.clamp(-38.0, 38.0)).transpose(1, 2), weight).squeeze(1)
+    return _Rises(peak, weight, weight.sum(dim=2), back)
+
+
+def _ends(
+    matcher: ColumnMatcher,
+    first: Described,
+    second: Described,
+    peak: Tensor,
+    weight: Tensor,
+    total: Tensor,
+    back: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Who has a partner at all: similarity, accounted (P, N), and `back` with the outcome "nobody"."""
     if matcher.everybody:
         similarity = first.inside * second.inside.amax(dim=1, keepdim=True)
-        accounted = second.inside * first.inside.amax(dim=1, keepdim=True)
-    else:
-        here, there = matcher.nobody_score(first.nobody), matcher.nobody_score(second.nobody)
-        similarity = torch.sigmoid(peak.squeeze(2) + weight.sum(dim=2).log() - here) * first.inside
-        accounted = torch.sigmoid(back.clamp_min(1e-30).log() - there) * second.inside
-        back = back + torch.exp(there.clamp(-38.0, 38.0))
-    if not where:
-        return Matches(similarity, places * 0.0, places * 0.0, accounted)
+        return similarity, second.inside * first.inside.amax(dim=1, keepdim=True), back
+    here, there = matcher.nobody_score(first.nobody), matcher.nobody_score(second.nobody)
+    similarity = torch.sigmoid(peak.squeeze(2) + total.log() - here) * first.inside
+    accounted = torch.sigmoid(back.clamp_min(1e-30).log() - there) * second.inside
+    return similarity, accounted, back + torch.exp(there.clamp(-38.0, 38.0))
+
+
+def _led(matcher: ColumnMatcher, weight: Tensor, back: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Where partners are, of some rows of weights (P, R, N): places (P, R, 2) m, and of a `sharp` matcher how
+    far apart candidates are (P, R) m².
+    """
     if matcher.mutual:
         # The root of both directions' shares, but for what is the same along a row.
         weight = weight * back.clamp_min(1e-30).rsqrt().unsqueeze(1)
         weight = (weight / weight.amax(dim=2, keepdim=True).clamp_min(1e-30)).clamp_min_(math.exp(-38.0))
     shares = weight * weight
     if not matcher.sharp:
-        moved = _mean(shares, places) - places
-        return Matches(similarity, moved, moved * similarity.unsqueeze(2), accounted)
+        mean = _mean(shares, places)
+        return mean, mean[..., 0] * 0.0
     square = places.square().sum(dim=2, keepdim=True)
     found = _mean(shares, torch.cat([places, square], dim=2))
     variance = (found[..., 2] - found[..., :2].square().sum(dim=2)).clamp_min(0.0)
-    moved = _mean(shares.clamp_min(5e-9).square().square(), places) - places  # floored as above
+    return _mean(shares.clamp_min(5e-9).square().square(), places), variance  # floored as above
+
+
+def _matches(
+    matcher: ColumnMatcher,
+    first: Described,
+    second: Described,
+    similarity: Tensor,
+    accounted: Tensor,
+    led: tuple[Tensor, Tensor],
+    places: Tensor,
+) -> Matches:
+    place, variance = led
+    moved = place - first.stand(places)
+    if not matcher.sharp:
+        return Matches(similarity, moved, moved * similarity.unsqueeze(2), accounted)
     # A view that looks nowhere leads nowhere.
     moved = moved * (first.inside * second.inside.amax(dim=1, keepdim=True)).unsqueeze(2)
     return Matches(similarity / (1.0 + variance / HALF_TRUSTED_M2), moved, moved, accounted)
 
 
 def _mean(weight: Tensor, values: Tensor) -> Tensor:
-    """Mean (P, N, K) of values (P, N, K) under every row of weights (P, N, N)."""
-    return torch.matmul(weight, values) / weight.sum(dim=2, keepdim=True)
+    """Mean (P, R, K) of values (P, N, K) under every row of weights (P, R, N)."""
+    total = weight.sum(dim=2, keepdim=True)
+    if torch.compiler.is_compiling():
+        return torch.matmul(weight, values) / total
+    # The same product the other way round: torch is ten times slower with so few columns.
+    return torch.matmul(values.transpose(1, 2).contiguous(), weight.transpose(1, 2)).transpose(1, 2) / total

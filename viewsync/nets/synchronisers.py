@@ -11,7 +11,7 @@ matching grid.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -132,10 +132,11 @@ class ColumnSynchroniser(nn.Module):
     ) -> None:
         super().__init__()
         self.parts = frozenset(parts)
+        subcell = "subcell" in parts
         self.descriptor = (
-            SharedDescriptor(width, length)
+            SharedDescriptor(width, length, subcell)
             if "shared" in parts
-            else ColumnDescriptor(channels, heights, length)
+            else ColumnDescriptor(channels, heights, length, subcell=subcell)
         )
         self.matcher = ColumnMatcher(
             everybody="everybody" in parts, mutual="mutual" in parts, sharp="sharp" in parts
@@ -148,12 +149,8 @@ class ColumnSynchroniser(nn.Module):
         """
         batch, views = columns.sampled.shape[:2]
         looked_at = ground if "shared" in self.parts else columns.sampled
-        flat = self.descriptor(looked_at.flatten(0, 1), columns.inside.flatten(0, 1))
-        return Described(
-            flat.descriptor.unflatten(0, (batch, views)),
-            flat.nobody.unflatten(0, (batch, views)),
-            flat.inside.unflatten(0, (batch, views)),
-        )
+        flat: Described = self.descriptor(looked_at.flatten(0, 1), columns.inside.flatten(0, 1))
+        return flat.each(lambda part: part.unflatten(0, (batch, views)))
 
     def forward(self, columns: Columns, ground: Tensor, timing: Timing, cell_m: float) -> Synchronised:
         described = self.describe(columns, ground)
@@ -170,11 +167,8 @@ class ColumnSynchroniser(nn.Module):
 
         def pick(view: Described, index: Tensor, present: Tensor) -> Described:
             """Rows `index` (P,) of the flattened (B, V) views; an absent view looks nowhere."""
-            flat = Described(
-                view.descriptor.flatten(0, 1), view.nobody.flatten(0, 1), view.inside.flatten(0, 1)
-            )
-            here = present.flatten()[index].unsqueeze(1)
-            return Described(flat.descriptor[index], flat.nobody[index], flat.inside[index] * here)
+            some = view.each(lambda part: part.flatten(0, 1)[index])
+            return replace(some, inside=some.inside * present.flatten()[index].unsqueeze(1))
 
         base = torch.arange(batch, device=ground.device) * views
         slot = torch.arange(others, device=ground.device) + 1

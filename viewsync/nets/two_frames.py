@@ -12,7 +12,7 @@ columns of the matching grid, N = Hm·Wm its cells.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -191,7 +191,7 @@ class TwoFrameSynchroniser(nn.Module):
         places_m: Tensor,
         where: bool = True,
     ) -> Matches:
-        """Match P pairs of views, the second `offset_s` (P,) later than the first; where: as `outcome`."""
+        """Match P pairs of views, the second `offset_s` (P,) later than the first; where: as `search`."""
         keys = self.keys(matcher, *first, offset_s, known, places_m, first=True)
         others = self.keys(matcher, *second, -offset_s, known, places_m, first=False)
         places = places_m.unsqueeze(0).expand(offset_s.shape[0], -1, -1)
@@ -261,8 +261,7 @@ class TwoFrameSynchroniser(nn.Module):
         offset, known = timing.offset_s.flatten(), timing.known.flatten()
 
         def side(index: Tensor) -> tuple[Described, Walk]:
-            some = Described(described.descriptor[index], described.nobody[index], described.inside[index])
-            return some, walks.take(index)
+            return described.each(lambda part: part[index]), walks.take(index)
 
         found_there = self.match(matcher, side(reference), side(other), offset[other], known[other], places)
         if others == 1:
@@ -286,8 +285,8 @@ class TwoFrameSynchroniser(nn.Module):
 
 def flat(view: Described, present: Tensor) -> Described:
     """`Described` of (B, V) views as P = B·V of them; absent ones (`present` (P,) is 0) look nowhere."""
-    inside = view.inside.flatten(0, 1) * present.unsqueeze(1)
-    return Described(view.descriptor.flatten(0, 1), view.nobody.flatten(0, 1), inside)
+    every = view.each(lambda part: part.flatten(0, 1))
+    return replace(every, inside=every.inside * present.unsqueeze(1))
 
 
 def splat(features: Tensor, target_m: Tensor, cell_m: float) -> Tensor:

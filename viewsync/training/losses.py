@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,6 +25,8 @@ from viewsync.training.snapshots import Snapshot
 # Densities are of the order 0.05 people per 0.2 m cell; this brings their squares to the order of one.
 DENSITY_GAIN = 50.0
 PARTNER_SIGMA_M = 0.35
+# Cells whose middle is this near to somebody are to tell where that is.
+STANDS_WITHIN_M = 0.6
 
 
 def density_loss(predicted: Tensor, target: Tensor) -> Tensor:
@@ -175,11 +178,7 @@ def partner_loss(
         torch.gather(described.nobody[sample, first], 1, row),
         torch.ones_like(row, dtype=ours.dtype),
     )
-    other = Described(
-        described.descriptor[sample, second],
-        described.nobody[sample, second],
-        described.inside[sample, second],
-    )
+    other = described.each(lambda part: part[sample, second])
     matcher = synchroniser.matcher
     sigma = matcher.sigma_m(
         offset_s[sample, second] - offset_s[sample, first], known[sample, second] * known[sample, first]
@@ -191,6 +190,29 @@ def partner_loss(
     if matcher.everybody:  # whoever has no partner teaches nothing
         alone, matched = torch.full_like(alone, FAR), torch.where(matched > 0, matched, -1.0)
     return rows_loss(scores, alone, place, matched, places)
+
+
+def stand_loss(shift_m: Tensor, batch: Sequence[Snapshot], grid: GroundGrid) -> tuple[Tensor, Tensor]:
+    """How far from where they stand the cells around people whom a view shows take them to be, metres, mean
+    over those cells, as L1 distance; and how many cells they are.
+
+    shift_m (B, V, N, 2) as in `Described`, on the matching `grid`.
+    """
+    cells = grid.centres().reshape(-1, 2)
+    wanted = np.zeros((*shift_m.shape[:2], len(cells), 2), np.float32)
+    taken = np.zeros(wanted.shape[:3], np.bool_)
+    for b, shot in enumerate(batch):
+        for v in np.flatnonzero(shot.present > 0):
+            people = shot.xy[v][shot.seen[v] & grid.contains(shot.xy[v])]
+            if len(people):
+                distance, who = cKDTree(people).query(cells, distance_upper_bound=STANDS_WITHIN_M)
+                near = np.isfinite(distance)
+                wanted[b, v, near] = people[who[near]] - cells[near]
+                taken[b, v] = near
+    device = shift_m.device
+    missed = (shift_m - torch.from_numpy(wanted).to(device)).abs().sum(dim=3)
+    lessons = torch.from_numpy(taken).to(device)
+    return (missed * lessons).sum() / lessons.sum().clamp_min(1), lessons.sum()
 
 
 def rows_loss(

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from calib.ground import GroundGrid
 from calib.scene import Scene
 from viewsync.nets.encoder import STRIDE
-from viewsync.nets.model import UNKNOWN_FROM_S, CountingModel, MotionBefore
+from viewsync.nets.model import UNKNOWN_FROM_S, Answer, CountingModel, MotionBefore
 from viewsync.training.config import TrainConfig
 from viewsync.training.flow_losses import similarity_loss, warp_loss
 from viewsync.training.inputs import (
@@ -27,6 +28,7 @@ from viewsync.training.inputs import (
     true_people,
 )
 from viewsync.training.losses import (
+    STANDS_WITHIN_M,
     PartnerRows,
     count_loss,
     density_loss,
@@ -35,6 +37,7 @@ from viewsync.training.losses import (
     mark_maps,
     partner_loss,
     partner_rows,
+    stand_loss,
     view_density,
 )
 from viewsync.training.plane_lessons import plane_loss
@@ -134,6 +137,7 @@ def batch_losses(
             model.column, answer.described, rows, true, known, (coarse.rows, coarse.columns), coarse.cell_m
         )
         losses |= _weighed(("partner", "matched"), loss, matched, rows, config, share)
+        losses |= _stand(answer, batch, coarse, config, share)
         if before is not None and answer.two_frames is not None:
             again = [np.random.default_rng([config.seed, n, 2]) for n in numbers]
             own, right, walked = walk_loss(model, answer.two_frames, batch, coarse, again)
@@ -149,6 +153,23 @@ def batch_losses(
         losses["cls-plane.partner"] = config.partner * taught.loss * share.weigh(taught.lessons)
         losses["cls-plane.matched"] = taught.matched * share.weigh(taught.partners)
     return losses
+
+
+def _stand(
+    answer: Answer, batch: Sequence[Snapshot], grid: GroundGrid, config: TrainConfig, share: Share
+) -> dict[str, Tensor]:
+    """Where in a cell people stand, in all frames that are matched; {} where nothing tells it."""
+    assert answer.described is not None
+    shifts, shots = [answer.described.shift_m], list(batch)
+    earlier = [shot.earlier for shot in batch if shot.earlier is not None]
+    if answer.two_frames is not None and earlier:
+        shifts.append(answer.two_frames.earlier.shift_m)
+        shots += earlier
+    told = [shift for shift in shifts if shift is not None]
+    if not told:
+        return {}
+    loss, lessons = stand_loss(torch.cat(told), shots, grid)
+    return {"stand": config.partner * loss / STANDS_WITHIN_M * share.weigh(lessons)}
 
 
 def _weighed(

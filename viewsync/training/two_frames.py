@@ -48,12 +48,7 @@ def walk_loss(
     assert model.column is not None
     which = torch.tensor(index, device=found.described.descriptor.device)
     now, then = (
-        Described(
-            side.descriptor.flatten(0, 1)[which],
-            side.nobody.flatten(0, 1)[which],
-            side.inside.flatten(0, 1)[which],
-        )
-        for side in (found.described, found.earlier)
+        side.each(lambda part: part.flatten(0, 1)[which]) for side in (found.described, found.earlier)
     )
     both = Described(
         torch.stack([now.descriptor, then.descriptor], dim=1),
@@ -93,8 +88,7 @@ def carried_loss(
 
     def side(slot: Tensor) -> tuple[Described, Walk]:
         index = sample * views + slot
-        some = Described(everybody.descriptor[index], everybody.nobody[index], everybody.inside[index])
-        return some, found.walks.take(index)
+        return everybody.each(lambda part: part[index]), found.walks.take(index)
 
     ours, theirs = side(first), side(second)
     keys = model.walking.keys(matcher, *ours, offset, both_known, places, first=True)
