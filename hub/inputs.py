@@ -38,12 +38,12 @@ class SnapshotInputs:
         self._values = np.linspace(spec.low, spec.high, spec.levels, dtype=np.float64).astype(np.float32)
         self._shape = (len(bundle.manifest.views), spec.channels, spec.height, spec.width)
         self._unknown_s = bundle.manifest.offset.unknown_s
-        # A frame further back than offsets were trained for says nothing of how people walk now.
-        self._longest_ns = round(bundle.manifest.offset.trained_s * SECOND_NS)
-        # As in training: of what was trained, give or take half.
+        # How far frames before lie back: as in training, what was asked for, give or take half. Where a
+        # bundle does not tell that: as far as offsets were trained.
         config = bundle.manifest.training.get("config", {})
-        backs_s = [float(back) for back in config.get("before_s", ())]
-        self._backs_ns = [(round(b * SECOND_NS / 2), round(b * SECOND_NS * 3 / 2)) for b in backs_s]
+        backs_s = [(back / 2, back * 3 / 2) for back in map(float, config.get("before_s", ()))]
+        backs_s = backs_s or [(0.0, bundle.manifest.offset.trained_s)]
+        self._backs_ns = [(round(least * SECOND_NS), round(most * SECOND_NS)) for least, most in backs_s]
 
     def nothing(self, slots: tuple[str, ...]) -> dict[str, Floats]:
         """Every input that a graph may take, of a reference that shows nothing and no other view."""
@@ -84,13 +84,9 @@ class SnapshotInputs:
             if before is None or (before.session, before.clock) != (newest.session, newest.clock):
                 continue
             age_ns = newest.stamped_ns - before.stamped_ns
-            if 0 < age_ns <= self._longest_ns and self._learned(age_ns):
+            if age_ns > 0 and any(least <= age_ns <= most for least, most in self._backs_ns):
                 ages[view] = age_ns
         return ages
-
-    def _learned(self, age_ns: int) -> bool:
-        """Whether frames so much earlier were trained with; true where the bundle does not tell."""
-        return not self._backs_ns or any(least <= age_ns <= most for least, most in self._backs_ns)
 
     def before(
         self, snapshot: Snapshot, slots: tuple[str, ...], ages_ns: Mapping[str, int]
