@@ -162,6 +162,7 @@ def test_where_people_stand_in_a_cell_is_a_lesson_of_its_own(tiny_run: TrainConf
     changes = {"column_parts": ("subcell",), "methods": ("column",)}
     config = TrainConfig(**{**tiny_run.model_dump(), **changes})
     assert all(step.losses["stand"] > 0 for step in run(config, tmp_path))
+    assert "stand" in (tmp_path / "log.csv").read_text().splitlines()[0].split(",")
     layers = [load_model(tmp_path / "last").column]
     assert all(layer is not None and layer.descriptor.stand.weight.abs().max() > 0 for layer in layers)
 

@@ -5,7 +5,7 @@ event files hold the same.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
@@ -17,13 +17,16 @@ _EVERY = 10
 
 
 class TrainingLog:
-    """Appends to the log; columns are fixed by the methods, and by whether they have a loss of the flow.
+    """Appends to the log; columns are fixed by the methods, the parts of `column`, and by whether flow has a
+    loss.
 
     Resuming at step `start` drops what an earlier, killed run wrote of later steps. Raises UserError for a
     log that is damaged before that.
     """
 
-    def __init__(self, path: Path, methods: Sequence[str], start: int, flow: bool = False) -> None:
+    def __init__(
+        self, path: Path, methods: Sequence[str], start: int, flow: bool = False, parts: Collection[str] = ()
+    ) -> None:
         self._path = path
         kinds = ("density", "count", "flow") if flow else ("density", "count")
         self._losses = [f"{m}.{k}" for m in methods for k in kinds]
@@ -31,6 +34,8 @@ class TrainingLog:
         self._losses += ["visible", "marks", "sparsity", "partner", "matched"]
         if "column-2" in methods:
             self._losses += ["walk", "walk.matched", "carried", "carried.matched"]
+        if "subcell" in parts:
+            self._losses.append("stand")
         self._checks = [f"{m}.{k}" for m in (*methods, "visible") for k in ("mae", "density_mse")]
         header = ["step", *self._losses, *(f"validation.{name}" for name in self._checks)]
         rows = _kept(path, header, start) if start and path.exists() else []

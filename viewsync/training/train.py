@@ -117,7 +117,8 @@ def train(
             return out / "best"
     log = None
     if processes.first:
-        log = TrainingLog(out / "log.csv", config.methods, start, config.flow_loss != "none")
+        learnt = config.flow_loss != "none", config.column_parts
+        log = TrainingLog(out / "log.csv", config.methods, start, *learnt)
     with ThreadPoolExecutor(1) as ahead:
         waiting = ahead.submit(_draw_batch, snapshots, config, start, mine)
         for step in range(start, config.steps):
