@@ -17,6 +17,8 @@ from viewsync.units import SECOND_NS
 Floats = NDArray[np.float32]
 
 NEWEST = frozenset({"features", "present", "offset_s"})
+# A camera whose frames come just as far apart as was trained is not to drop in and out.
+_JITTER_NS = 20_000_000
 BEFORE = frozenset({"features_before", "present_before", "before_s"})
 
 
@@ -40,10 +42,12 @@ class SnapshotInputs:
         self._unknown_s = bundle.manifest.offset.unknown_s
         # How far frames before lie back: as in training, what was asked for, give or take half. Where a
         # bundle does not tell that: as far as offsets were trained.
-        config = bundle.manifest.training.get("config", {})
-        backs_s = [(back / 2, back * 3 / 2) for back in map(float, config.get("before_s", ()))]
+        backs_s = [(back / 2, back * 3 / 2) for back in bundle.manifest.before_s]
         backs_s = backs_s or [(0.0, bundle.manifest.offset.trained_s)]
-        self._backs_ns = [(round(least * SECOND_NS), round(most * SECOND_NS)) for least, most in backs_s]
+        self._backs_ns = [
+            (round(least * SECOND_NS) - _JITTER_NS, round(most * SECOND_NS) + _JITTER_NS)
+            for least, most in backs_s
+        ]
 
     def nothing(self, slots: tuple[str, ...]) -> dict[str, Floats]:
         """Every input that a graph may take, of a reference that shows nothing and no other view."""

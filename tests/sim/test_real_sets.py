@@ -1,6 +1,7 @@
 """The sets of real cameras and paths: who is in them, how they are split, and what the hard ones add."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from viewsync.cli import main
 from viewsync.errors import ConfigError, SourceError
 from viewsync.sim import pets2009, real_sets
 from viewsync.sim.body import joints
-from viewsync.sim.dataset import load_truth
+from viewsync.sim.dataset import claim, load_truth, save_crowd
 from viewsync.sim.hard import in_the_union, looked_at, people_beyond
 from viewsync.sim.real_sets import SETS, Stretch
 from viewsync.sim.tracks import thinned
@@ -164,6 +165,19 @@ def test_a_hard_set_teaches_crowds_of_several_sizes_and_tests_whole_ones() -> No
     assert shares == [1.0, 1.0, 0.7, 0.7, 0.45, 0.45, 0.25, 0.25]
     assert {real.share(piece) for piece in real.pieces("test")} == {1.0}
     assert {easy.share(piece) for use in real_sets.USES for piece in easy.pieces(use)} == {1.0}
+
+
+def test_castings_of_an_earlier_version_are_not_mixed_with_those_of_this_one(
+    data: Path, tmp_path: Path
+) -> None:
+    real, piece = SETS["pets2009-sim-hard"], 6
+    words = f"data make pets2009-sim-hard --out {tmp_path} --only train --instants 1 --workers 1".split()
+    frames, truth = real_sets.make_piece(replace(real, kept={}), data, piece, instants=1)
+    claim(tmp_path, real_sets.scene(real, data))
+    save_crowd(tmp_path, piece, frames, truth)
+    found = CliRunner().invoke(main, words)
+    assert found.exit_code == 2 and "piece 6 has" in found.output and "remove the folder" in found.output
+    assert [path.name for path in tmp_path.glob("*.npz")] == ["000006.npz"]
 
 
 def test_a_thinned_crowd_is_some_of_its_people_on_their_own_paths(data: Path) -> None:

@@ -62,6 +62,16 @@ try:
     train(config, out / "full", silent, Event())
 except UserError as error:
     unsaved = str(error)
+
+
+def told_to_stop(done: int, total: int) -> None:
+    if rank == 1 and done == 3:  # while it looks at what a frozen encoder sees
+        looking.set()
+
+
+looking = Event()
+frozen = {"encoder": "frozen", "start_from": out / "whole/best", "first_stage": 0.0}
+train(config.model_copy(update=frozen), out / "looked", silent, looking, told_to_stop)
 told = {"losses": losses, "halfway": halfway, "stopped": stop.is_set(), "said": said, "elsewhere": elsewhere}
-told["unsaved"] = unsaved
+told |= {"unsaved": unsaved, "looked": looking.is_set() and not (out / "looked/last").exists()}
 (out / f"process-{rank}.json").write_text(json.dumps(told))

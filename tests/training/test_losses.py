@@ -17,7 +17,7 @@ from viewsync.training.losses import (
     mark_maps,
     partner_loss,
     partner_rows,
-    stand_loss,
+    subcell_loss,
 )
 from viewsync.training.snapshots import Snapshot, density_map
 
@@ -234,19 +234,19 @@ def test_cells_around_people_tell_where_they_stand_and_others_nothing() -> None:
         away = people[None] - cells[:, None]
         nearest = np.linalg.norm(away, axis=2).argmin(axis=1)
         shift[0, v] = torch.from_numpy(away[np.arange(CELLS), nearest]).float()
-    loss, lessons = stand_loss(shift, [shot], GRID)
+    loss, lessons = subcell_loss(shift, [shot], GRID)
     near = sum(int((shift[0, v].norm(dim=1) <= 0.6).sum()) for v in (0, 1))
     assert loss < 1e-6 and int(lessons) == near > 20
     # Wrong by 0.1 m both ways is 0.2 m; cells far from everybody, and of absent views, are asked nothing.
     shift.requires_grad_()
-    loss, _ = stand_loss(shift + 0.1, [shot], GRID)
+    loss, _ = subcell_loss(shift + 0.1, [shot], GRID)
     assert loss.item() == pytest.approx(0.2, abs=1e-5)
     loss.backward()
     assert shift.grad is not None
     asked = shift.grad.abs().sum(dim=3) > 0
     assert int(asked.sum()) == near and bool((shift.detach().norm(dim=3)[asked] <= 0.6).all())
-    _, lessons = stand_loss(shift.detach(), [snapshot(xy, seen, (1.0, 0.0))], GRID)
+    _, lessons = subcell_loss(shift.detach(), [snapshot(xy, seen, (1.0, 0.0))], GRID)
     assert int(lessons) == int((shift[0, 0].norm(dim=1) <= 0.6).sum())
     nobody = snapshot(xy, np.zeros_like(seen))
-    loss, lessons = stand_loss(shift.detach(), [nobody], GRID)
+    loss, lessons = subcell_loss(shift.detach(), [nobody], GRID)
     assert loss == 0 and lessons == 0

@@ -98,6 +98,10 @@ def test_a_stop_of_one_stops_both_and_both_go_on_to_the_same_weights(both: Path)
     assert (both / "whole/log.csv").read_text() == (both / "halves/log.csv").read_text()
 
 
+def test_a_stop_of_one_while_a_frozen_encoder_looks_stops_both_with_nothing_half_written(both: Path) -> None:
+    assert told(both, 0)["looked"] and told(both, 1)["looked"]
+
+
 def test_a_loss_of_one_that_is_not_a_number_stops_both_with_one_message(both: Path) -> None:
     first, second = told(both, 0), told(both, 1)
     assert "step 5: marks is not a number, on snapshots 9 to 9 of seed 0" in str(first["said"])

@@ -148,7 +148,7 @@ def test_looking_at_every_frame_says_how_far_it_is_and_stops_when_told(
             stop.set()
 
     train(config, tmp_path / "run", pytest.fail, stop, looked)
-    assert len(seen) == 3 and seen[-1][0] == 3 < seen[-1][1]
+    assert len(seen) == training._ASK_EVERY < seen[-1][1]
     # Nothing is half-written: the same call begins anew, and looks at all of them.
     assert not (tmp_path / "run/last").exists()
     stop.clear()
@@ -161,10 +161,10 @@ def test_looking_at_every_frame_says_how_far_it_is_and_stops_when_told(
 def test_where_people_stand_in_a_cell_is_a_lesson_of_its_own(tiny_run: TrainConfig, tmp_path: Path) -> None:
     changes = {"column_parts": ("subcell",), "methods": ("column",)}
     config = TrainConfig(**{**tiny_run.model_dump(), **changes})
-    assert all(step.losses["stand"] > 0 for step in run(config, tmp_path))
-    assert "stand" in (tmp_path / "log.csv").read_text().splitlines()[0].split(",")
-    layers = [load_model(tmp_path / "last").column]
-    assert all(layer is not None and layer.descriptor.stand.weight.abs().max() > 0 for layer in layers)
+    assert all(step.losses["subcell"] > 0 for step in run(config, tmp_path))
+    assert "subcell" in (tmp_path / "log.csv").read_text().splitlines()[0].split(",")
+    column = load_model(tmp_path / "last").column
+    assert column is not None and column.descriptor.subcell.weight.abs().max() > 0
 
 
 def test_only_a_run_that_starts_from_something_can_freeze_it(tiny_run: TrainConfig) -> None:

@@ -21,14 +21,15 @@ from viewsync.nets.model import CountingModel, ModelConfig
 from viewsync.nets.synchronisers import ground_places
 from viewsync.nets.two_frames import TwoFrames, Walk
 from viewsync.sim.dataset import load_truth
+from viewsync.training import objective
 from viewsync.training.checkpoint import load_model, load_state, save_checkpoint
 from viewsync.training.config import TrainConfig
 from viewsync.training.evaluate import evaluate
-from viewsync.training.losses import PartnerRows, partner_loss
+from viewsync.training.losses import PartnerRows, partner_loss, subcell_loss
 from viewsync.training.runners import TorchRunner
-from viewsync.training.snapshots import Sampling, SnapshotSet, frame_before
+from viewsync.training.snapshots import Sampling, Snapshot, SnapshotSet, frame_before
 from viewsync.training.start import start_from
-from viewsync.training.train import train
+from viewsync.training.train import Progress, train
 from viewsync.training.two_frames import carried_loss
 
 
@@ -129,6 +130,29 @@ def trained(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Pa
     out = tmp_path_factory.mktemp("two") / "run"
     train(config, out, lambda progress: None, Event())
     return out
+
+
+def test_where_people_stand_is_learned_from_both_frames_of_views_that_are_there(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[Snapshot]] = []
+
+    def watched(shift_m: torch.Tensor, shots: list[Snapshot], grid: GroundGrid) -> Any:
+        asked.append(shots)
+        return subcell_loss(shift_m, shots, grid)
+
+    monkeypatch.setattr(objective, "subcell_loss", watched)
+    parts = TrainConfig(**{**config.model_dump(), "column_parts": ("mutual", "sharp", "subcell"), "steps": 8})
+    steps: list[Progress] = []
+    train(parts, tmp_path / "run", steps.append, Event())
+    assert all(step.losses["subcell"] > 0 for step in steps)
+    pairs = [
+        pair for shots in asked for pair in zip(shots[: config.batch], shots[config.batch :], strict=True)
+    ]
+    # A view that was left out of a snapshot has been blanked in its frame before, too.
+    assert any((now.present == 0).any() for now, _ in pairs)
+    assert any((before.present > 0).any() for _, before in pairs)
+    assert all((before.present <= now.present).all() for now, before in pairs)
 
 
 def test_a_run_learns_velocities_and_its_checkpoint_answers(

@@ -70,12 +70,13 @@ class _Lines:
 
     def __call__(self, done: int, note: str = "") -> None:
         now = time.monotonic()
-        if now - self._last < _LINE_EVERY_S and done < self._total:
+        begun = done > self._start
+        if not begun:
+            self._began = now  # nothing says yet how long it takes
+        if now - self._last < _LINE_EVERY_S and not (begun and done >= self._total):
             return
         self._last = now
-        if done == self._start:
-            # Nothing says yet how long it takes.
-            self._began = now
+        if not begun:
             _log.info("%s", f"{self._what}: {done} of {self._total} {note}".rstrip())
             return
         left_s = (now - self._began) / max(done - self._start, 1) * (self._total - done)

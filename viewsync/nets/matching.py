@@ -43,7 +43,7 @@ class Described:
         shift_m = None if self.shift_m is None else of(self.shift_m)
         return Described(of(self.descriptor), of(self.nobody), of(self.inside), shift_m)
 
-    def stand(self, cells_m: Tensor) -> Tensor:
+    def people(self, cells_m: Tensor) -> Tensor:
         """Where whoever the cells show stands, of their middles (…, N, 2) m."""
         return cells_m if self.shift_m is None else cells_m + self.shift_m
 
@@ -68,11 +68,11 @@ class ColumnDescriptor(nn.Module):
             nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.ReLU(inplace=True)
         )
         self.out = nn.Conv2d(width, length + 1, 1)
-        self.stand = _standing(width) if subcell else None
+        self.subcell = _subcell_layer(width) if subcell else None
 
     def forward(self, columns: Tensor, inside: Tensor) -> Described:
         x = self.halve(self.reduce(torch.cat([columns, inside], dim=1)))
-        return _described(x + self.refine(x), inside, self.out, self.stand)
+        return _described(x + self.refine(x), inside, self.out, self.subcell)
 
 
 class SharedDescriptor(nn.Module):
@@ -84,13 +84,13 @@ class SharedDescriptor(nn.Module):
     def __init__(self, width: int, length: int = 32, subcell: bool = False) -> None:
         super().__init__()
         self.out = nn.Conv2d(width, length + 1, 1)
-        self.stand = _standing(width) if subcell else None
+        self.subcell = _subcell_layer(width) if subcell else None
 
     def forward(self, ground: Tensor, inside: Tensor) -> Described:
-        return _described(ground, inside, self.out, self.stand)
+        return _described(ground, inside, self.out, self.subcell)
 
 
-def _standing(width: int) -> nn.Conv2d:
+def _subcell_layer(width: int) -> nn.Conv2d:
     """What tells `shift_m` of a cell's features; nothing at first."""
     layer = nn.Conv2d(width, 2, 1)
     nn.init.zeros_(layer.weight)
@@ -99,11 +99,11 @@ def _standing(width: int) -> nn.Conv2d:
     return layer
 
 
-def _described(x: Tensor, inside: Tensor, out: nn.Module, stand: nn.Module | None) -> Described:
+def _described(x: Tensor, inside: Tensor, out: nn.Module, subcell: nn.Module | None) -> Described:
     """What the last layers say of features (B, width, Hm, Wm)."""
     told = out(x)
     seen = F.max_pool2d(inside[:, :2].amin(dim=1, keepdim=True), 2)
-    shift_m = None if stand is None else REACH_M * torch.tanh(stand(x)).flatten(2).transpose(1, 2)
+    shift_m = None if subcell is None else REACH_M * torch.tanh(subcell(x)).flatten(2).transpose(1, 2)
     descriptor = F.normalize(told[:, :-1].flatten(2), dim=1)
     return Described(descriptor, told[:, -1].flatten(1), seen.flatten(1), shift_m)
 
@@ -168,9 +168,9 @@ class ColumnMatcher(nn.Module):
 @dataclass(frozen=True, slots=True)
 class Matches:
     """Outcome for P pairs: similarity (P, N) that the first view's cell has a partner, which of a `sharp`
-    matcher counts how sure its place is, too; moved_m (P, N, 2) metres from that cell to the partner's place,
-    and flow_m (P, N, 2) what of it is applied; accounted (P, N) that the second view's cell has a partner in
-    the first.
+    matcher counts how sure its place is, too; moved_m (P, N, 2) metres from where whoever that cell shows
+    stands (its middle, unless views tell) to where the partner does, and flow_m (P, N, 2) what of it is
+    applied; accounted (P, N) that the second view's cell has a partner in the first.
     """
 
     similarity: Tensor
@@ -215,34 +215,27 @@ def search(
     under their eighth power, which all but is one of them. Between two views that tell where in a cell people
     stand, it is from there to there.
     """
-    pairs, cells = keys.shape[0], keys.shape[2]
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or pairs == 0:
-        rises = _rises(torch.matmul(keys.transpose(1, 2), others))
-        similarity, accounted, back = _ends(matcher, first, second, *rises)
-        if not where:
-            return Matches(similarity, places * 0.0, places * 0.0, accounted)
-        led = _led(matcher, rises.weight, back, second.stand(places))
-        return _matches(matcher, first, second, similarity, accounted, led, places)
-    # Where nobody learns from it, some rows of one pair at a time, which stay in the processor's cache.
-    found = []
-    for p in range(pairs):
-        one, other, at = first.each(_only(p)), second.each(_only(p)), places[p : p + 1]
-        ours, theirs = keys[p : p + 1].transpose(1, 2), others[p : p + 1]
-        blocks = [_rises(torch.matmul(ours[:, k : k + _ROWS], theirs)) for k in range(0, cells, _ROWS)]
-        rises = _Rises(
-            torch.cat([block.peak for block in blocks], dim=1),
-            blocks[0].weight,
-            torch.cat([block.total for block in blocks], dim=1),
-            torch.stack([block.back for block in blocks]).sum(dim=0),
+    if (
+        keys.device.type != "cpu"
+        or torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+        or len(keys) == 0
+    ):
+        return _search(matcher, first, second, keys.transpose(1, 2), others, places, where)
+    # Where nobody learns from it, pair by pair and block by block of rows, which a CPU's cache holds.
+    found = [
+        _search(
+            matcher,
+            first.each(_only(p)),
+            second.each(_only(p)),
+            keys[p : p + 1].transpose(1, 2),
+            others[p : p + 1],
+            places[p : p + 1],
+            where,
+            _ROWS,
         )
-        similarity, accounted, back = _ends(matcher, one, other, *rises)
-        if not where:
-            found.append(Matches(similarity, at * 0.0, at * 0.0, accounted))
-            continue
-        stand = other.stand(at)
-        some = [_led(matcher, block.weight, back, stand) for block in blocks]
-        led = torch.cat([place for place, _ in some], dim=1), torch.cat([about for _, about in some], dim=1)
-        found.append(_matches(matcher, one, other, similarity, accounted, led, at))
+        for p in range(len(keys))
+    ]
     return Matches(
         torch.cat([one.similarity for one in found]),
         torch.cat([one.moved_m for one in found]),
@@ -255,79 +248,89 @@ def _only(p: int) -> Callable[[Tensor], Tensor]:
     return lambda part: part[p : p + 1]
 
 
-class _Rises(NamedTuple):
-    """Scores (P, R, N) of some rows of cells: each row's highest `peak` (P, R, 1), `weight` (P, R, N) what
-    the others come to beside it, `total` (P, R) of that, and `back` (P, N) what all rows come to.
-    """
-
-    peak: Tensor
-    weight: Tensor
-    total: Tensor
-    back: Tensor
-
-
-def _rises(scores: Tensor) -> _Rises:
-    """One exponential of the scores serves both directions."""
-    peak = scores.amax(dim=2, keepdim=True)
-    # Floored so that nothing underflows into the denormal numbers, which are very slow; e^-38 is nothing.
-    weight = scores.sub(peak).clamp_min_(-38.0).exp_()
-    back = torch.matmul(torch.exp(peak.clamp(-38.0, 38.0)).transpose(1, 2), weight).squeeze(1)
-    return _Rises(peak, weight, weight.sum(dim=2), back)
-
-
-def _ends(
+def _search(
     matcher: ColumnMatcher,
     first: Described,
     second: Described,
-    peak: Tensor,
-    weight: Tensor,
-    total: Tensor,
-    back: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Who has a partner at all: similarity, accounted (P, N), and `back` with the outcome "nobody"."""
+    keys: Tensor,
+    others: Tensor,
+    places: Tensor,
+    where: bool,
+    rows: int | None = None,
+) -> Matches:
+    """`search` with the first side's keys as (P, N, K); rows: so many of the score matrix at a time."""
+    parts = [keys] if rows is None else list(keys.split(rows, dim=1))
+    blocks = [_exponentials(torch.matmul(part, others), kept=where) for part in parts]
+    column_sum = _sum([block.column_sum for block in blocks])
     if matcher.everybody:
         similarity = first.inside * second.inside.amax(dim=1, keepdim=True)
-        return similarity, second.inside * first.inside.amax(dim=1, keepdim=True), back
-    here, there = matcher.nobody_score(first.nobody), matcher.nobody_score(second.nobody)
-    similarity = torch.sigmoid(peak.squeeze(2) + total.log() - here) * first.inside
-    accounted = torch.sigmoid(back.clamp_min(1e-30).log() - there) * second.inside
-    return similarity, accounted, back + torch.exp(there.clamp(-38.0, 38.0))
+        accounted = second.inside * first.inside.amax(dim=1, keepdim=True)
+    else:
+        here, there = matcher.nobody_score(first.nobody), matcher.nobody_score(second.nobody)
+        similarity = torch.sigmoid(_joined([block.log_sum for block in blocks]) - here) * first.inside
+        accounted = torch.sigmoid(column_sum.clamp_min(1e-30).log() - there) * second.inside
+        column_sum = column_sum + torch.exp(there.clamp(-38.0, 38.0))
+    if not where:
+        return Matches(similarity, places * 0.0, places * 0.0, accounted)
+    stand = second.people(places)
+    led = [_soft_argmax(matcher, block.weight, column_sum, stand) for block in blocks]
+    moved = _joined([place for place, _ in led]) - first.people(places)
+    if not matcher.sharp:
+        return Matches(similarity, moved, moved * similarity.unsqueeze(2), accounted)
+    # A view that looks nowhere leads nowhere.
+    moved = moved * (first.inside * second.inside.amax(dim=1, keepdim=True)).unsqueeze(2)
+    variance = _joined([about for _, about in led])
+    return Matches(similarity / (1.0 + variance / HALF_TRUSTED_M2), moved, moved, accounted)
 
 
-def _led(matcher: ColumnMatcher, weight: Tensor, back: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """Where partners are, of some rows of weights (P, R, N): places (P, R, 2) m, and of a `sharp` matcher how
-    far apart candidates are (P, R) m².
+class _Exponentials(NamedTuple):
+    """Of some rows of scores (P, R, N): their exponentials `weight` (P, R, N) beside each row's highest, the
+    logarithm of each row's sum `log_sum` (P, R), and what these rows add to each column's sum `column_sum`
+    (P, N).
+    """
+
+    weight: Tensor
+    log_sum: Tensor
+    column_sum: Tensor
+
+
+def _exponentials(scores: Tensor, kept: bool) -> _Exponentials:
+    """One exponential of the scores serves both directions. kept: whether `weight` is wanted later."""
+    peak = scores.amax(dim=2, keepdim=True)
+    # Floored so that nothing underflows into the denormal numbers, which are very slow; e^-38 is nothing.
+    weight = scores.sub(peak).clamp_min_(-38.0).exp_()
+    column_sum = torch.matmul(torch.exp(peak.clamp(-38.0, 38.0)).transpose(1, 2), weight).squeeze(1)
+    log_sum = peak.squeeze(2) + weight.sum(dim=2).log()
+    return _Exponentials(weight if kept else peak, log_sum, column_sum)
+
+
+def _soft_argmax(
+    matcher: ColumnMatcher, weight: Tensor, column_sum: Tensor, places: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Where partners are, of some rows of weights (P, R, N): places (P, R, 2) m; and how far apart candidates
+    are (P, R) m², which only a `sharp` matcher asks.
     """
     if matcher.mutual:
         # The root of both directions' shares, but for what is the same along a row.
-        weight = weight * back.clamp_min(1e-30).rsqrt().unsqueeze(1)
+        weight = weight * column_sum.clamp_min(1e-30).rsqrt().unsqueeze(1)
         weight = (weight / weight.amax(dim=2, keepdim=True).clamp_min(1e-30)).clamp_min_(math.exp(-38.0))
     shares = weight * weight
     if not matcher.sharp:
         mean = _mean(shares, places)
-        return mean, mean[..., 0] * 0.0
+        return mean, mean[..., 0]
     square = places.square().sum(dim=2, keepdim=True)
     found = _mean(shares, torch.cat([places, square], dim=2))
     variance = (found[..., 2] - found[..., :2].square().sum(dim=2)).clamp_min(0.0)
     return _mean(shares.clamp_min(5e-9).square().square(), places), variance  # floored as above
 
 
-def _matches(
-    matcher: ColumnMatcher,
-    first: Described,
-    second: Described,
-    similarity: Tensor,
-    accounted: Tensor,
-    led: tuple[Tensor, Tensor],
-    places: Tensor,
-) -> Matches:
-    place, variance = led
-    moved = place - first.stand(places)
-    if not matcher.sharp:
-        return Matches(similarity, moved, moved * similarity.unsqueeze(2), accounted)
-    # A view that looks nowhere leads nowhere.
-    moved = moved * (first.inside * second.inside.amax(dim=1, keepdim=True)).unsqueeze(2)
-    return Matches(similarity / (1.0 + variance / HALF_TRUSTED_M2), moved, moved, accounted)
+def _joined(blocks: list[Tensor]) -> Tensor:
+    """Blocks of rows, dimension 1, in one; the only one as it is."""
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+
+
+def _sum(blocks: list[Tensor]) -> Tensor:
+    return blocks[0] if len(blocks) == 1 else torch.stack(blocks).sum(dim=0)
 
 
 def _mean(weight: Tensor, values: Tensor) -> Tensor:

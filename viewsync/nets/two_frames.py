@@ -61,8 +61,8 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """What two frames say of P views: moved_m (P, N, 2) metres from a cell to where whoever stands there was
-    in the frame before, sure (P, N) in 0..1 that there was somebody, age_s (P,) between the frames.
+    """What two frames say of P views: moved_m (P, N, 2) metres from where whoever a cell shows stands to
+    where they stood before, sure (P, N) in 0..1 that there was somebody, age_s (P,) between the frames.
     """
 
     moved_m: Tensor

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from calib.formats import read_rig
 from calib.ground import GroundGrid
 from calib.scene import Scene
-from viewsync.errors import ConfigError, SourceError
+from viewsync.errors import ConfigError, SourceError, UserError
 from viewsync.sim import pets2009
 from viewsync.sim.codec import encode_decode
-from viewsync.sim.dataset import CrowdTruth, claim, lacking, run_each, save_crowd, seen
+from viewsync.sim.dataset import CrowdTruth, claim, lacking, load_truth, run_each, save_crowd, seen
 from viewsync.sim.hard import JoinedCrowd, in_the_union, occluders, people_beyond
 from viewsync.sim.linking import link
 from viewsync.sim.render import Renderer
@@ -71,6 +71,10 @@ class RealSet:
         """pets2009, citystreet or wildtrack."""
         return self.name.split("-")[0]
 
+    def __post_init__(self) -> None:
+        if any(len(shares) != self.castings.get(use, 0) for use, shares in self.kept.items()):
+            raise ValueError(f"{self.name}: kept has a share for every casting, or for none")
+
     def pieces(self, use: str) -> range:
         """Numbers of the pieces for `use`."""
         count = self.castings.get(use, 0) * len(self.stretches.get(use, ()))
@@ -86,8 +90,7 @@ class RealSet:
         """Which share of the people on the stretch's paths are about in this piece, in 0..1."""
         use = _use(piece)
         casting = (piece - _FIRST[use]) // len(self.stretches[use])
-        shares = self.kept.get(use, ())
-        return shares[casting] if casting < len(shares) else 1.0
+        return self.kept[use][casting] if use in self.kept else 1.0
 
 
 def _use(piece: int) -> str:
@@ -238,12 +241,8 @@ def make_piece(
     instants: only the first so many. Same set and piece: same pixels.
     """
     where = place(real, data)
-    walks = thinned(tracks(real, data, real.stretch(piece)), real.share(piece), piece)
-    crowd: TrackCrowd | JoinedCrowd = TrackCrowd(walks, piece)
-    if real.hard:
-        beyond = people_beyond(where, real.views[0], piece)
-        crowd = crowd if beyond is None else JoinedCrowd(TrackCrowd(walks, piece), beyond)
-    times = np.arange(int(walks.duration_s / real.interval_s + 1e-6) + 1)[:instants] * real.interval_s
+    crowd, duration_s = _crowd(real, data, piece)
+    times = np.arange(int(duration_s / real.interval_s + 1e-6) + 1)[:instants] * real.interval_s
     renderers = [Renderer(where, view, piece) for view in real.views]
     camera = renderers[0].camera
     frames = np.empty((len(renderers), len(times), camera.height, camera.width, 3), np.uint8)
@@ -263,6 +262,15 @@ def make_piece(
     return frames, CrowdTruth(real.views, np.tile(times, (rows, 1)), np.tile(xy, (rows, 1, 1, 1)), visible)
 
 
+def _crowd(real: RealSet, data: Path, piece: int) -> tuple[TrackCrowd | JoinedCrowd, float]:
+    """Who is about in a piece, and for how long, seconds."""
+    walks = thinned(tracks(real, data, real.stretch(piece)), real.share(piece), piece)
+    crowd = TrackCrowd(walks, piece)
+    if real.hard and (beyond := people_beyond(place(real, data), real.views[0], piece)) is not None:
+        return JoinedCrowd(crowd, beyond), walks.duration_s
+    return crowd, walks.duration_s
+
+
 def make(
     real: RealSet,
     data: Path,
@@ -276,9 +284,16 @@ def make(
     """Make those of `pieces` that `folder` lacks, on `workers` processes; `done(piece)` after each.
 
     Once `stop` is set, the pieces in hand are finished and no new one is begun. Raises UserError where
-    `folder` holds another scene.
+    `folder` holds another scene, or pieces of an earlier version, whose crowds were not thinned.
     """
     claim(folder, scene(real, data))
+    for piece in (p for p in pieces if real.share(p) < 1 and (folder / f"{p:06d}.npz").exists()):
+        there, due = load_truth(folder / f"{piece:06d}.npz").xy.shape[2], _crowd(real, data, piece)[0].people
+        if there != due:
+            raise UserError(
+                f"{folder}: piece {piece} has {there} people where {real.name} has {due}: an earlier version "
+                "made it, with others; remove the folder, or choose another --out"
+            )
     task = partial(_make_one, real.name, data, folder, instants)
     run_each(task, lacking(folder, pieces), workers, done, stop or Event())
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from calib.ground import GroundGrid
 from calib.scene import Scene
 from viewsync.bundle import Bundle
+from viewsync.errors import UserError
 from viewsync.ort import open_session
 from viewsync.sim.rigs import RIGS
 from viewsync.training.metrics import METRICS, Scores, bootstrap, f1, hits, locate
@@ -144,7 +145,12 @@ class BundleRunner:
         """How far back the frames before lay that it learned from, seconds; None: no graph takes one."""
         if all("features_before" not in self.bundle.manifest.fusion[g].inputs for g in self.graphs):
             return None
-        return float(self.bundle.manifest.training["config"]["before_s"][0])
+        if not self.bundle.manifest.before_s:
+            raise UserError(
+                f"{self.bundle.manifest.name}: its manifest does not tell how far back frames before lay in "
+                "training (training.config.before_s); export it again"
+            )
+        return self.bundle.manifest.before_s[0]
 
     def fuse(
         self, features: NDArray[np.uint8], shot: Snapshot, earlier: NDArray[np.uint8] | None = None

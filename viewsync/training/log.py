@@ -35,7 +35,7 @@ class TrainingLog:
         if "column-2" in methods:
             self._losses += ["walk", "walk.matched", "carried", "carried.matched"]
         if "subcell" in parts:
-            self._losses.append("stand")
+            self._losses.append("subcell")
         self._checks = [f"{m}.{k}" for m in (*methods, "visible") for k in ("mae", "density_mse")]
         header = ["step", *self._losses, *(f"validation.{name}" for name in self._checks)]
         rows = _kept(path, header, start) if start and path.exists() else []

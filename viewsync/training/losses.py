@@ -26,7 +26,7 @@ from viewsync.training.snapshots import Snapshot
 DENSITY_GAIN = 50.0
 PARTNER_SIGMA_M = 0.35
 # Cells whose middle is this near to somebody are to tell where that is.
-STANDS_WITHIN_M = 0.6
+SHOWN_WITHIN_M = 0.6
 
 
 def density_loss(predicted: Tensor, target: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ def partner_loss(
     return rows_loss(scores, alone, place, matched, places)
 
 
-def stand_loss(shift_m: Tensor, batch: Sequence[Snapshot], grid: GroundGrid) -> tuple[Tensor, Tensor]:
+def subcell_loss(shift_m: Tensor, batch: Sequence[Snapshot], grid: GroundGrid) -> tuple[Tensor, Tensor]:
     """How far from where they stand the cells around people whom a view shows take them to be, metres, mean
     over those cells, as L1 distance; and how many cells they are.
 
@@ -205,7 +205,7 @@ def stand_loss(shift_m: Tensor, batch: Sequence[Snapshot], grid: GroundGrid) -> 
         for v in np.flatnonzero(shot.present > 0):
             people = shot.xy[v][shot.seen[v] & grid.contains(shot.xy[v])]
             if len(people):
-                distance, who = cKDTree(people).query(cells, distance_upper_bound=STANDS_WITHIN_M)
+                distance, who = cKDTree(people).query(cells, distance_upper_bound=SHOWN_WITHIN_M)
                 near = np.isfinite(distance)
                 wanted[b, v, near] = people[who[near]] - cells[near]
                 taken[b, v] = near

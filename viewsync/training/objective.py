@@ -6,7 +6,7 @@ Shape letters: B batch, V views (slot 0 the reference), Z heights, H W image, Hg
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from viewsync.training.inputs import (
     true_people,
 )
 from viewsync.training.losses import (
-    STANDS_WITHIN_M,
+    SHOWN_WITHIN_M,
     PartnerRows,
     count_loss,
     density_loss,
@@ -37,7 +37,7 @@ from viewsync.training.losses import (
     mark_maps,
     partner_loss,
     partner_rows,
-    stand_loss,
+    subcell_loss,
     view_density,
 )
 from viewsync.training.plane_lessons import plane_loss
@@ -137,7 +137,7 @@ def batch_losses(
             model.column, answer.described, rows, true, known, (coarse.rows, coarse.columns), coarse.cell_m
         )
         losses |= _weighed(("partner", "matched"), loss, matched, rows, config, share)
-        losses |= _stand(answer, batch, coarse, config, share)
+        losses |= _subcell(answer, batch, coarse, config, share)
         if before is not None and answer.two_frames is not None:
             again = [np.random.default_rng([config.seed, n, 2]) for n in numbers]
             own, right, walked = walk_loss(model, answer.two_frames, batch, coarse, again)
@@ -155,21 +155,26 @@ def batch_losses(
     return losses
 
 
-def _stand(
+def _subcell(
     answer: Answer, batch: Sequence[Snapshot], grid: GroundGrid, config: TrainConfig, share: Share
 ) -> dict[str, Tensor]:
     """Where in a cell people stand, in all frames that are matched; {} where nothing tells it."""
     assert answer.described is not None
     shifts, shots = [answer.described.shift_m], list(batch)
-    earlier = [shot.earlier for shot in batch if shot.earlier is not None]
+    # A view that is absent now has no frame before: what it would have shown was blanked.
+    earlier = [
+        replace(shot.earlier, present=shot.earlier.present * shot.present)
+        for shot in batch
+        if shot.earlier is not None
+    ]
     if answer.two_frames is not None and earlier:
         shifts.append(answer.two_frames.earlier.shift_m)
         shots += earlier
     told = [shift for shift in shifts if shift is not None]
     if not told:
         return {}
-    loss, lessons = stand_loss(torch.cat(told), shots, grid)
-    return {"stand": config.partner * loss / STANDS_WITHIN_M * share.weigh(lessons)}
+    loss, lessons = subcell_loss(torch.cat(told), shots, grid)
+    return {"subcell": config.partner * loss / SHOWN_WITHIN_M * share.weigh(lessons)}
 
 
 def _weighed(

@@ -64,11 +64,11 @@ def train(
 ) -> Path:
     """Train into folder `out` (`last/`, `best/`, `log.csv`), resuming from `out/last` where it exists.
 
-    Once `stop` is set, the step in hand is finished and saved in `last`; the same call then goes on with the
-    numbers that an uninterrupted run would have had. Returns `out/best`. Raises UserError on a loss that is
-    not a number, naming the batch (the last good checkpoint stays), for a checkpoint of another
-    configuration, and for data that are missing. A frozen encoder first looks at every frame once:
-    looked(done, total) instants. Of several processes the first one reports and writes; all
+    Once `stop` is set, the step in hand is finished and saved in `last`, or, before the first one, nothing;
+    the same call then goes on with the numbers that an uninterrupted run would have had. Returns `out/best`.
+    Raises UserError on a loss that is not a number, naming the batch (the last good checkpoint stays), for a
+    checkpoint of another configuration, and for data that are missing. A frozen encoder first looks at every
+    frame once: looked(done, total) instants. Of several processes the first one reports and writes; all
     return, or raise, together.
     """
     processes = Processes(config.accelerator, config.devices, config.nodes, config.precision)
@@ -110,15 +110,20 @@ def train(
         raise UserError(
             f"{out}: the processes find different checkpoints there; choose a folder that all machines share"
         )
-    if config.encoder == "frozen":
-        whole = look_once(model, (snapshots, held_out), looked, stop)
-        if processes.any(not whole):
-            stop.set()
+    if config.encoder == "frozen" and start < config.steps:
+
+        def stopped() -> bool:
+            if processes.any(stop.is_set()):
+                stop.set()  # told in one process, it holds for all
+            return stop.is_set()
+
+        if not look_once(model, (snapshots, held_out), looked, stopped):
             return out / "best"
     log = None
     if processes.first:
-        learnt = config.flow_loss != "none", config.column_parts
-        log = TrainingLog(out / "log.csv", config.methods, start, *learnt)
+        log = TrainingLog(
+            out / "log.csv", config.methods, start, config.flow_loss != "none", config.column_parts
+        )
     with ThreadPoolExecutor(1) as ahead:
         waiting = ahead.submit(_draw_batch, snapshots, config, start, mine)
         for step in range(start, config.steps):
@@ -179,15 +184,24 @@ class _StopLooking(Exception):
     pass
 
 
+# How many instants are looked at before processes ask each other whether to stop.
+_ASK_EVERY = 16
+
+
 def look_once(
-    model: CountingModel, sources: Sequence[Shots], looked: Callable[[int, int], None], stop: Event
+    model: CountingModel,
+    sources: Sequence[Shots],
+    looked: Callable[[int, int], None],
+    stopped: Callable[[], bool],
 ) -> bool:
-    """Have every frame of all `sources` encoded; False where `stop` was set before all were."""
+    """Have every frame of all `sources` encoded; False where `stopped`, which all processes ask together,
+    said so before all were.
+    """
     done, total = 0, sum(shots.instants for shots in sources)
 
     def encode(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         nonlocal done
-        if stop.is_set():
+        if done % _ASK_EVERY == 0 and stopped():
             raise _StopLooking
         done += 1
         looked(done, total)

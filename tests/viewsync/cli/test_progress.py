@@ -7,6 +7,30 @@ import pytest
 from viewsync.cli import progress
 
 
+def test_what_comes_before_the_first_step_is_said_now_and_then_and_does_not_count(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: False)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    caplog.set_level(logging.INFO, logger=progress.__name__)
+    with progress.progress("train", 100, 100) as advance:  # all done by an earlier run
+        for frame in range(3):
+            advance(100, f"looking at frame {frame}")
+    with progress.progress("train", 100) as advance:
+        for frame in range(5):
+            advance(0, f"looking at frame {frame}")
+            now[0] += 15.0
+        now[0] += 5.0
+        advance(10)
+    lines = [record.getMessage() for record in caplog.records]
+    # The ten steps took the twenty seconds since the last frame.
+    assert lines == [
+        *(f"train: 0 of 100 looking at frame {frame}" for frame in (2, 4)),
+        "train: 10 of 100, about 3 min left",
+    ]
+
+
 def test_each_phase_counts_from_where_it_began(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
