@@ -17,8 +17,6 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tables.md"
 KEPT = ROOT / "results" / "tables"
 TITLES = {2: "## Table II\n", 3: "## Table III\n", "column": "## Parts of `column`\n"}
-# Measured before records of cells were kept: on the page alone.
-WITHOUT_RECORD = ("pets2009-sim-hard", "random")
 CELL = re.compile(rf"{NOT_RUN}|{NOT_CONVERGED}|\d+\.\d\d( ± \d+\.\d\d)? / \d\.\d{{3}}( ± \d\.\d{{3}})?")
 
 
@@ -57,8 +55,7 @@ def test_what_is_kept_of_measured_cells_is_on_the_page() -> None:
         for row, line in zip(rows, shown, strict=True):
             for data_set, latency in itertools.product(SETS, LATENCIES):
                 kept = number(results, Cell(table, data_set, latency, row))
-                said = line[head.index(f"{data_set} {latency}")]
-                assert said == kept or (kept == NOT_RUN and (data_set, latency) == WITHOUT_RECORD), row
+                assert line[head.index(f"{data_set} {latency}")] == kept, row
     # What methods err by, gain and close is there as the command prints it.
     for data_set in {folder.split("/")[0] for folder in results}:
         printed = markdown(3, results, [data_set]).split("MAE / NAE of the count")[1]

@@ -145,6 +145,10 @@ TABLES: Mapping[Table, tuple[Row, ...]] = {
         _column("coarse+iterated", {"column_parts": ("coarse-to-fine", "iterated")}),
         _column("mutual+sharp", {"column_parts": ("mutual", "sharp")}),
         _column("column-2+mutual+sharp", {"methods": ("column-2",), "column_parts": ("mutual", "sharp")}),
+        _column(
+            "column-2+mutual+sharp+subcell",
+            {"methods": ("column-2",), "column_parts": ("mutual", "sharp", "subcell")},
+        ),
         _column("known", {"offsets": "known"}),
         _column("known+limit", {"offsets": "known", "column_parts": ("speed-limit",)}),
         _column("unknown", {"offsets": "unknown"}),
