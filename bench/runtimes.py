@@ -109,7 +109,7 @@ def _row(
 
     with torch_threads(threads):
         spent = take_turns({"onnx": Case(in_onnx), "torch": Case(in_torch)}, rounds)
-        difference = _difference(in_onnx, in_torch)
+        differences = dict(zip(outputs, _differences(in_onnx, in_torch), strict=True))
     ours, theirs = spent["onnx"], spent["torch"]
     return Row(
         name=name,
@@ -125,17 +125,18 @@ def _row(
             **ours.facts(),
             "torch_ms": theirs.median_ms,
             "ratio_by_processor_time": ours.ratio_to(theirs),
-            "largest_difference": difference,
+            "largest_difference": max(differences.values()),
+            "differences": differences,
             "same_operators_as_bundle": _operators(data) == _operators(shipped),
         },
     )
 
 
-def _difference(in_onnx: Callable[[int], Any], in_torch: Callable[[int], Any]) -> float:
-    """Largest difference of any output: that both computed the same is part of the comparison."""
+def _differences(in_onnx: Callable[[int], Any], in_torch: Callable[[int], Any]) -> list[float]:
+    """Largest difference of every output: that both computed the same is part of the comparison."""
     theirs = in_torch(0)
     pairs = zip(in_onnx(0), theirs if isinstance(theirs, tuple) else (theirs,), strict=True)
-    return max(float(np.abs(ours.astype(np.float64) - other.numpy()).max()) for ours, other in pairs)
+    return [float(np.abs(ours.astype(np.float64) - other.numpy()).max()) for ours, other in pairs]
 
 
 def _operators(data: bytes) -> Counter[str]:

@@ -17,9 +17,9 @@ from viewsync.units import SECOND_NS
 Floats = NDArray[np.float32]
 
 NEWEST = frozenset({"features", "present", "offset_s"})
+BEFORE = frozenset({"features_before", "present_before", "before_s"})
 # A camera whose frames come just as far apart as was trained is not to drop in and out.
 _JITTER_NS = 20_000_000
-BEFORE = frozenset({"features_before", "present_before", "before_s"})
 
 
 def takes_before(spec: FusionSpec) -> bool:

@@ -6,7 +6,6 @@ business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Self
 
 import pydantic
@@ -159,16 +158,15 @@ class Manifest(_Part):
             raise ValueError(f"features must be {sides[0]} rows by {sides[1]} columns at stride {stride}")
         if set(self.hashes.features) != set(self.views):
             raise ValueError("hashes.features must have exactly the views")
-        if not all(isinstance(back, int | float) and back > 0 for back in self._before_s()):
+        try:
+            sound = all(back > 0 for back in self.before_s)
+        except (AttributeError, TypeError, ValueError):
+            sound = False
+        if not sound:
             raise ValueError("training.config.before_s must be a list of seconds, each above 0")
         return self
 
     @property
     def before_s(self) -> tuple[float, ...]:
         """How far back the frames before lay in training, seconds; () where that is not told."""
-        return tuple(float(back) for back in self._before_s())
-
-    def _before_s(self) -> Sequence[Any]:
-        config = self.training.get("config") or {}
-        backs = config.get("before_s", ()) if isinstance(config, Mapping) else ()
-        return backs if isinstance(backs, list | tuple) else (None,)
+        return tuple(map(float, self.training.get("config", {}).get("before_s", ())))

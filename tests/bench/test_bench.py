@@ -101,8 +101,10 @@ def test_the_bundle_that_ships_is_computed_in_torch_as_well() -> None:
     encoder, fusion = json.loads(done.stdout)["rows"]
     assert encoder["facts"]["same_operators_as_bundle"] and encoder["facts"]["largest_difference"] <= 1
     assert fusion["facts"]["same_operators_as_bundle"]
-    # Of flow, metres, where descriptors drawn by chance leave the best of many candidates nearly open.
-    assert fusion["facts"]["largest_difference"] < 1e-2
+    apart = fusion["facts"]["differences"]
+    # Metres, where descriptors drawn by chance leave the best of many candidates nearly open.
+    assert apart.pop("flow_m") < 1e-2
+    assert set(apart) == {"density", "match"} and max(apart.values()) < 1e-3
 
 
 def test_chosen_rows_come_as_a_table(tiny_bundle: Path) -> None:

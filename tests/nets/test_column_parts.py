@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from viewsync.nets.config import COLUMN_PARTS, MATCHER_PARTS, ModelConfig
-from viewsync.nets.matching import ColumnMatcher, Described, Matches
+from viewsync.nets.descriptors import Described
+from viewsync.nets.matching import ColumnMatcher, Matches
 from viewsync.nets.model import CountingModel
 from viewsync.nets.rounds import coarser_places, finer_flow, match_in_rounds
 from viewsync.nets.synchronisers import FASTEST_M_S, Synchronised, ground_places, speed_limit, warp_ground

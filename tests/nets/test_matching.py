@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from viewsync.nets import matching
-from viewsync.nets.matching import ColumnMatcher, Described, match_all
+from viewsync.nets.descriptors import Described
+from viewsync.nets.matching import ColumnMatcher, match_all
 from viewsync.nets.synchronisers import (
     Columns,
     ColumnSynchroniser,

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from viewsync.nets.matching import ColumnMatcher, Described
+from viewsync.nets.descriptors import Described
+from viewsync.nets.matching import ColumnMatcher
 from viewsync.nets.model import CountingModel, ModelConfig
 from viewsync.nets.synchronisers import Synchronised, Timing, ground_places, warp_ground
 from viewsync.nets.two_frames import Before, TwoFrames, TwoFrameSynchroniser, Walk, splat

@@ -8,7 +8,7 @@ import torch
 
 from calib.ground import GroundGrid
 from calib.scene import load_scene
-from viewsync.nets.matching import Described
+from viewsync.nets.descriptors import Described
 from viewsync.nets.synchronisers import ColumnSynchroniser
 from viewsync.training.losses import (
     count_loss,

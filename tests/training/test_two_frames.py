@@ -16,7 +16,7 @@ from calib.ground import GroundGrid
 from calib.scene import Scene, load_scene
 from viewsync.cli import main
 from viewsync.errors import ConfigError
-from viewsync.nets.matching import Described
+from viewsync.nets.descriptors import Described
 from viewsync.nets.model import CountingModel, ModelConfig
 from viewsync.nets.synchronisers import ground_places
 from viewsync.nets.two_frames import TwoFrames, Walk

@@ -242,6 +242,11 @@ def test_an_edited_manifest_is_noticed(copy: Path) -> None:
         ("preprocessing", {"width": 96, "height": 96, "colour": "rgb"}, "encoder.input"),
         ("preprocessing", {"width": 96, "height": 72, "colour": "bgr"}, "preprocessing.colour"),
         ("training", [1], "training"),
+        ("training", {"config": None}, "training.config.before_s"),
+        *(
+            ("training", {"config": {"before_s": back}}, "training.config.before_s")
+            for back in (1.0, None, "soon", [0], [-1.0], [None], [[1.0]])
+        ),
     ],
 )
 def test_a_wrong_manifest_names_the_key(copy: Path, key: str, value: Any, expected: str) -> None:

@@ -9,103 +9,20 @@ Shape letters: B batch, P pairs of views, D descriptor length, N ground cells of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from viewsync.nets.descriptors import Described
 
 FAR = -1e4
-# Farthest that whoever a cell shows may stand from its middle (part `subcell`): people spread over cells.
-REACH_M = 1.0
 # Rows of scores that are worked on at a time where nobody learns: some thousand cells of each are a megabyte.
 _ROWS = 128
 # Variance, m², of the places that a cell's partner may be at, where its match counts half (part `sharp`).
 HALF_TRUSTED_M2 = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Described:
-    """What the matcher knows about one view: unit descriptors (…, D, N), the score of "nobody here" (…, N),
-    and `inside` (…, N), 1 for cells the view looks at, else 0. shift_m (…, N, 2): metres from a cell's middle
-    to where whoever it shows stands; None: taken to be the middle.
-    """
-
-    descriptor: Tensor
-    nobody: Tensor
-    inside: Tensor
-    shift_m: Tensor | None = None
-
-    def each(self, of: Callable[[Tensor], Tensor]) -> Described:
-        """`of` every part: for what is done to leading dimensions."""
-        shift_m = None if self.shift_m is None else of(self.shift_m)
-        return Described(of(self.descriptor), of(self.nobody), of(self.inside), shift_m)
-
-    def people(self, cells_m: Tensor) -> Tensor:
-        """Where whoever the cells show stands, of their middles (…, N, 2) m."""
-        return cells_m if self.shift_m is None else cells_m + self.shift_m
-
-
-class ColumnDescriptor(nn.Module):
-    """Columns above each ground cell to a unit descriptor of who stands there and a "nobody" score.
-
-    columns (B, C·Z, Hg, Wg), inside (B, Z, Hg, Wg) -> `Described` with N = Hg/2 · Wg/2.
-    """
-
-    def __init__(
-        self, channels: int, heights: int, length: int = 32, width: int = 48, subcell: bool = False
-    ) -> None:
-        super().__init__()
-        self.reduce = nn.Sequential(
-            nn.Conv2d((channels + 1) * heights, width, 1), nn.GroupNorm(8, width), nn.ReLU(inplace=True)
-        )
-        self.halve = nn.Sequential(
-            nn.Conv2d(width, width, 4, stride=2, padding=1), nn.GroupNorm(8, width), nn.ReLU(inplace=True)
-        )
-        self.refine = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.ReLU(inplace=True)
-        )
-        self.out = nn.Conv2d(width, length + 1, 1)
-        self.subcell = _subcell_layer(width) if subcell else None
-
-    def forward(self, columns: Tensor, inside: Tensor) -> Described:
-        x = self.halve(self.reduce(torch.cat([columns, inside], dim=1)))
-        return _described(x + self.refine(x), inside, self.out, self.subcell)
-
-
-class SharedDescriptor(nn.Module):
-    """Descriptors read off the ground encoder's features instead of by layers of their own.
-
-    ground (B, D', Hm, Wm), inside (B, Z, 2·Hm, 2·Wm) -> `Described` with N = Hm · Wm.
-    """
-
-    def __init__(self, width: int, length: int = 32, subcell: bool = False) -> None:
-        super().__init__()
-        self.out = nn.Conv2d(width, length + 1, 1)
-        self.subcell = _subcell_layer(width) if subcell else None
-
-    def forward(self, ground: Tensor, inside: Tensor) -> Described:
-        return _described(ground, inside, self.out, self.subcell)
-
-
-def _subcell_layer(width: int) -> nn.Conv2d:
-    """What tells `shift_m` of a cell's features; nothing at first."""
-    layer = nn.Conv2d(width, 2, 1)
-    nn.init.zeros_(layer.weight)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def _described(x: Tensor, inside: Tensor, out: nn.Module, subcell: nn.Module | None) -> Described:
-    """What the last layers say of features (B, width, Hm, Wm)."""
-    told = out(x)
-    seen = F.max_pool2d(inside[:, :2].amin(dim=1, keepdim=True), 2)
-    shift_m = None if subcell is None else REACH_M * torch.tanh(subcell(x)).flatten(2).transpose(1, 2)
-    descriptor = F.normalize(told[:, :-1].flatten(2), dim=1)
-    return Described(descriptor, told[:, -1].flatten(1), seen.flatten(1), shift_m)
 
 
 class ColumnMatcher(nn.Module):
@@ -215,51 +132,22 @@ def search(
     under their eighth power, which all but is one of them. Between two views that tell where in a cell people
     stand, it is from there to there.
     """
-    if (
-        keys.device.type != "cpu"
-        or torch.is_grad_enabled()
-        or torch.compiler.is_compiling()
-        or len(keys) == 0
-    ):
-        return _search(matcher, first, second, keys.transpose(1, 2), others, places, where)
     # Where nobody learns from it, pair by pair and block by block of rows, which a CPU's cache holds.
-    found = [
-        _search(
-            matcher,
-            first.each(_only(p)),
-            second.each(_only(p)),
-            keys[p : p + 1].transpose(1, 2),
-            others[p : p + 1],
-            places[p : p + 1],
-            where,
-            _ROWS,
+    whole = keys.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling()
+    if not whole and len(keys) > 1:
+        found = []
+        for p in range(len(keys)):
+            only = partial(_only, p)
+            sides, arrays = (first.each(only), second.each(only)), (only(keys), only(others), only(places))
+            found.append(search(matcher, *sides, *arrays, where=where))
+        return Matches(
+            torch.cat([one.similarity for one in found]),
+            torch.cat([one.moved_m for one in found]),
+            torch.cat([one.flow_m for one in found]),
+            torch.cat([one.accounted for one in found]),
         )
-        for p in range(len(keys))
-    ]
-    return Matches(
-        torch.cat([one.similarity for one in found]),
-        torch.cat([one.moved_m for one in found]),
-        torch.cat([one.flow_m for one in found]),
-        torch.cat([one.accounted for one in found]),
-    )
-
-
-def _only(p: int) -> Callable[[Tensor], Tensor]:
-    return lambda part: part[p : p + 1]
-
-
-def _search(
-    matcher: ColumnMatcher,
-    first: Described,
-    second: Described,
-    keys: Tensor,
-    others: Tensor,
-    places: Tensor,
-    where: bool,
-    rows: int | None = None,
-) -> Matches:
-    """`search` with the first side's keys as (P, N, K); rows: so many of the score matrix at a time."""
-    parts = [keys] if rows is None else list(keys.split(rows, dim=1))
+    rows = keys.transpose(1, 2)
+    parts = [rows] if whole else list(rows.split(_ROWS, dim=1))
     blocks = [_exponentials(torch.matmul(part, others), kept=where) for part in parts]
     column_sum = _sum([block.column_sum for block in blocks])
     if matcher.everybody:
@@ -281,6 +169,11 @@ def _search(
     moved = moved * (first.inside * second.inside.amax(dim=1, keepdim=True)).unsqueeze(2)
     variance = _joined([about for _, about in led])
     return Matches(similarity / (1.0 + variance / HALF_TRUSTED_M2), moved, moved, accounted)
+
+
+def _only(p: int, part: Tensor) -> Tensor:
+    """That of pair number p alone."""
+    return part[p : p + 1]
 
 
 class _Exponentials(NamedTuple):

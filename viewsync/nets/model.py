@@ -21,9 +21,9 @@ from viewsync.nets.config import METHODS as METHODS
 from viewsync.nets.config import UNKNOWN_FROM_S as UNKNOWN_FROM_S
 from viewsync.nets.config import UNKNOWN_OFFSET_S as UNKNOWN_OFFSET_S
 from viewsync.nets.config import ModelConfig as ModelConfig
+from viewsync.nets.descriptors import Described
 from viewsync.nets.encoder import quantise
 from viewsync.nets.heads import FusionHead
-from viewsync.nets.matching import Described
 from viewsync.nets.perfect import People, perfect_matching
 from viewsync.nets.projection import OnGround
 from viewsync.nets.scene_level import SceneSynchroniser

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from viewsync.nets.matching import ColumnMatcher, Described, Matches, match_all
+from viewsync.nets.descriptors import Described
+from viewsync.nets.matching import ColumnMatcher, Matches, match_all
 
 # What σ of the motion prior is multiplied by in every round after the first.
 TIGHTER = 0.5

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from viewsync.nets.matching import ColumnDescriptor, ColumnMatcher, Described, SharedDescriptor
+from viewsync.nets.descriptors import ColumnDescriptor, Described, SharedDescriptor
+from viewsync.nets.matching import ColumnMatcher
 from viewsync.nets.rounds import match_in_rounds
 
 # Nobody moves faster; people run at 3 m/s.

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from viewsync.nets.matching import FAR, ColumnMatcher, Described, Matches, match_all, search
+from viewsync.nets.descriptors import Described
+from viewsync.nets.matching import FAR, ColumnMatcher, Matches, match_all, search
 from viewsync.nets.projection import project_columns
 from viewsync.nets.synchronisers import (
     Columns,

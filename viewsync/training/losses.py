@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from calib.camera import Camera
 from calib.ground import GroundGrid
-from viewsync.nets.matching import FAR, Described
+from viewsync.nets.descriptors import Described
+from viewsync.nets.matching import FAR
 from viewsync.nets.synchronisers import ColumnSynchroniser, ground_places
 from viewsync.training.snapshots import Snapshot
 

@@ -160,20 +160,19 @@ def _subcell(
 ) -> dict[str, Tensor]:
     """Where in a cell people stand, in all frames that are matched; {} where nothing tells it."""
     assert answer.described is not None
-    shifts, shots = [answer.described.shift_m], list(batch)
-    # A view that is absent now has no frame before: what it would have shown was blanked.
-    earlier = [
-        replace(shot.earlier, present=shot.earlier.present * shot.present)
-        for shot in batch
-        if shot.earlier is not None
-    ]
-    if answer.two_frames is not None and earlier:
-        shifts.append(answer.two_frames.earlier.shift_m)
-        shots += earlier
-    told = [shift for shift in shifts if shift is not None]
-    if not told:
+    shift_m, shots = answer.described.shift_m, list(batch)
+    if shift_m is None:
         return {}
-    loss, lessons = subcell_loss(torch.cat(told), shots, grid)
+    if answer.two_frames is not None and (before_m := answer.two_frames.earlier.shift_m) is not None:
+        # A view that is absent now has no frame before: what it would have shown was blanked.
+        earlier = [
+            replace(shot.earlier, present=shot.earlier.present * shot.present)
+            for shot in batch
+            if shot.earlier is not None
+        ]
+        if earlier:
+            shift_m, shots = torch.cat([shift_m, before_m]), shots + earlier
+    loss, lessons = subcell_loss(shift_m, shots, grid)
     return {"subcell": config.partner * loss / SHOWN_WITHIN_M * share.weigh(lessons)}
 
 

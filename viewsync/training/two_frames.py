@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from calib.ground import GroundGrid
-from viewsync.nets.matching import Described
+from viewsync.nets.descriptors import Described
 from viewsync.nets.model import CountingModel
 from viewsync.nets.synchronisers import ground_places
 from viewsync.nets.two_frames import TwoFrames, Walk, flat

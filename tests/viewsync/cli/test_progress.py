@@ -7,13 +7,19 @@ import pytest
 from viewsync.cli import progress
 
 
-def test_what_comes_before_the_first_step_is_said_now_and_then_and_does_not_count(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    now = [0.0]
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> list[float]:
+    """The time, seconds, in a list: a test sets it."""
+    time = [0.0]
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: False)
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: time[0])
     caplog.set_level(logging.INFO, logger=progress.__name__)
+    return time
+
+
+def test_what_comes_before_the_first_step_is_said_now_and_then_and_does_not_count(
+    now: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
     with progress.progress("train", 100, 100) as advance:  # all done by an earlier run
         for frame in range(3):
             advance(100, f"looking at frame {frame}")
@@ -31,13 +37,7 @@ def test_what_comes_before_the_first_step_is_said_now_and_then_and_does_not_coun
     ]
 
 
-def test_each_phase_counts_from_where_it_began(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: False)
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    caplog.set_level(logging.INFO, logger=progress.__name__)
+def test_each_phase_counts_from_where_it_began(now: list[float], caplog: pytest.LogCaptureFixture) -> None:
     with progress.phases("cell") as report:
         for done in (700, 710, 720):  # 700 of them by an earlier run
             report("train", done, 1840)
