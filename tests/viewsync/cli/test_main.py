@@ -205,7 +205,11 @@ print("stopped", flush=True)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_sets_the_event_that_loops_wait_on(number: signal.Signals) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", STOPS.format(then="stop.wait()")], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", STOPS.format(then="stop.wait()")],
+        stdout=subprocess.PIPE,
+        text=True,
+        # As from a terminal, even where these tests were themselves started by nohup.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
