@@ -45,7 +45,7 @@ def test_parts_together_export(method: str, parts: tuple[str, ...]) -> None:
     model = CountingModel(ModelConfig(methods=(method,), column_parts=parts, **sizes)).eval()  # type: ignore[arg-type]
     if "subcell" in parts:  # which says nothing at first
         assert model.column is not None
-        torch.nn.init.normal_(model.column.descriptor.subcell.weight)
+        torch.nn.init.normal_(model.column.subcell.out.weight)
     file, names = fusion_onnx(model, method, inputs(4, method))
     assert names == outputs_of(method)
     options = onnxruntime.SessionOptions()

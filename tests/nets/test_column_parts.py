@@ -118,7 +118,7 @@ def test_where_people_stand_is_told_by_a_layer_that_says_nothing_at_first() -> N
     answers = [m.fuse(*given(), ("column",)).density["column"] for m in (plain, told)]
     assert torch.allclose(*answers, atol=1e-6)
     assert told.column is not None
-    torch.nn.init.constant_(told.column.descriptor.subcell.bias, 9.0)
+    torch.nn.init.constant_(told.column.subcell.out.bias, 9.0)
     described = told.fuse(*given(), ()).described
     assert described is not None and described.shift_m is not None
     # Nobody whom a cell shows stands farther than a metre from its middle.

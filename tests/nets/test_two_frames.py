@@ -16,12 +16,16 @@ SAME = 2e-6
 SLOTS = ("features", "grids", "present", "offset_s", "before", "before_present", "before_s")
 
 
-@pytest.fixture(scope="module")
-def model() -> CountingModel:
+@pytest.fixture(scope="module", params=[(), ("subcell",)], ids=["plain", "subcell"])
+def model(request: pytest.FixtureRequest) -> CountingModel:
     torch.manual_seed(3)
     sizes = {"channels": CHANNELS, "heights": HEIGHTS, "width": 16, "cell_m": 0.4}
-    made = CountingModel(ModelConfig(methods=("column", "column-2"), **sizes)).eval()  # type: ignore[arg-type]
+    methods = ("column", "column-2")
+    made = CountingModel(ModelConfig(methods=methods, column_parts=request.param, **sizes)).eval()  # type: ignore[arg-type]
+    assert made.column is not None
     with torch.no_grad():
+        if made.column.subcell is not None:  # which says nothing at first
+            made.column.subcell.out.weight.normal_()
         for head in made.heads.values():
             head.decoder.out.weight.mul_(6.0)  # type: ignore[union-attr,operator]
     return made
@@ -114,6 +118,26 @@ def test_without_frames_before_it_finds_what_column_finds(
 
 
 # --- the ways people are carried --------------------------------------------------------------------------
+
+
+def test_where_people_stand_is_told_alike_of_both_frames_and_teaches_the_ground_nothing() -> None:
+    torch.manual_seed(3)
+    sizes = {"channels": CHANNELS, "heights": HEIGHTS, "width": 16, "cell_m": 0.4}
+    model = CountingModel(ModelConfig(methods=("column-2",), column_parts=("subcell",), **sizes)).train()  # type: ignore[arg-type]
+    assert model.column is not None and model.column.subcell is not None
+    torch.nn.init.normal_(model.column.subcell.out.weight)
+    g = torch.Generator().manual_seed(5)
+    features = torch.rand(1, VIEWS, CHANNELS, HEIGHT, WIDTH, generator=g)
+    grids = torch.rand(1, VIEWS, HEIGHTS, ROWS, COLUMNS, 2, generator=g) * 2.4 - 1.2
+    there, offset_s = torch.ones(1, VIEWS), torch.tensor([[0.0, 1.4, -2.1, 0.3]])
+    same = Before(features, there, torch.ones(1, VIEWS))
+    found = model.fuse(features, grids, there, offset_s, ("column-2",), before=same).two_frames
+    assert found is not None and found.described.shift_m is not None and found.earlier.shift_m is not None
+    assert found.described.shift_m.std() > 0.1
+    torch.testing.assert_close(found.earlier.shift_m, found.described.shift_m)
+    (found.described.shift_m.sum() + found.earlier.shift_m.sum()).backward()
+    taught = {name for name, weight in model.named_parameters() if weight.grad is not None}
+    assert taught and all(name.startswith("column.subcell.") for name in taught)
 
 
 def test_carrying_is_the_adjoint_of_sampling() -> None:

@@ -164,7 +164,7 @@ def test_where_people_stand_in_a_cell_is_a_lesson_of_its_own(tiny_run: TrainConf
     assert all(step.losses["subcell"] > 0 for step in run(config, tmp_path))
     assert "subcell" in (tmp_path / "log.csv").read_text().splitlines()[0].split(",")
     column = load_model(tmp_path / "last").column
-    assert column is not None and column.descriptor.subcell.weight.abs().max() > 0
+    assert column is not None and column.subcell.out.weight.abs().max() > 0
 
 
 def test_only_a_run_that_starts_from_something_can_freeze_it(tiny_run: TrainConfig) -> None:

@@ -45,9 +45,7 @@ class ColumnDescriptor(nn.Module):
     columns (B, C·Z, Hg, Wg), inside (B, Z, Hg, Wg) -> `Described` with N = Hg/2 · Wg/2.
     """
 
-    def __init__(
-        self, channels: int, heights: int, length: int = 32, width: int = 48, subcell: bool = False
-    ) -> None:
+    def __init__(self, channels: int, heights: int, length: int = 32, width: int = 48) -> None:
         super().__init__()
         self.reduce = nn.Sequential(
             nn.Conv2d((channels + 1) * heights, width, 1), nn.GroupNorm(8, width), nn.ReLU(inplace=True)
@@ -59,11 +57,10 @@ class ColumnDescriptor(nn.Module):
             nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.ReLU(inplace=True)
         )
         self.out = nn.Conv2d(width, length + 1, 1)
-        self.subcell = _subcell_layer(width) if subcell else None
 
     def forward(self, columns: Tensor, inside: Tensor) -> Described:
         x = self.halve(self.reduce(torch.cat([columns, inside], dim=1)))
-        return _described(x + self.refine(x), inside, self.out, self.subcell)
+        return _described(self.out(x + self.refine(x)), inside)
 
 
 class SharedDescriptor(nn.Module):
@@ -72,28 +69,38 @@ class SharedDescriptor(nn.Module):
     ground (B, D', Hm, Wm), inside (B, Z, 2·Hm, 2·Wm) -> `Described` with N = Hm · Wm.
     """
 
-    def __init__(self, width: int, length: int = 32, subcell: bool = False) -> None:
+    def __init__(self, width: int, length: int = 32) -> None:
         super().__init__()
         self.out = nn.Conv2d(width, length + 1, 1)
-        self.subcell = _subcell_layer(width) if subcell else None
 
     def forward(self, ground: Tensor, inside: Tensor) -> Described:
-        return _described(ground, inside, self.out, self.subcell)
+        return _described(self.out(ground), inside)
 
 
-def _subcell_layer(width: int) -> nn.Conv2d:
-    """What tells `shift_m` of a cell's features; nothing at first."""
-    layer = nn.Conv2d(width, 2, 1)
-    nn.init.zeros_(layer.weight)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer
+class Subcell(nn.Module):
+    """Where in its cell whoever a cell shows stands, told by the ground encoder's features, which know it
+    well: the density of people is read off them. Says "the middle" until it has learned.
+
+    ground (B, D', Hm, Wm) -> `Described.shift_m` (B, N, 2), N = Hm · Wm.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.look = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.ReLU(inplace=True)
+        )
+        self.out = nn.Conv2d(width, 2, 1)
+        nn.init.zeros_(self.out.weight)
+        assert self.out.bias is not None
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, ground: Tensor) -> Tensor:
+        told: Tensor = self.out(self.look(ground))
+        return REACH_M * torch.tanh(told).flatten(2).transpose(1, 2)
 
 
-def _described(x: Tensor, inside: Tensor, out: nn.Module, subcell: nn.Module | None) -> Described:
-    """What the last layers say of features (B, width, Hm, Wm)."""
-    told = out(x)
+def _described(told: Tensor, inside: Tensor) -> Described:
+    """What the last layer says (B, length + 1, Hm, Wm)."""
     seen = F.max_pool2d(inside[:, :2].amin(dim=1, keepdim=True), 2)
-    shift_m = None if subcell is None else REACH_M * torch.tanh(subcell(x)).flatten(2).transpose(1, 2)
     descriptor = F.normalize(told[:, :-1].flatten(2), dim=1)
-    return Described(descriptor, told[:, -1].flatten(1), seen.flatten(1), shift_m)
+    return Described(descriptor, told[:, -1].flatten(1), seen.flatten(1))

@@ -222,7 +222,8 @@ class CountingModel(nn.Module):
             assert self.column is not None
             described = described or self.column.describe(columns, ground)
             given = (before or Before.none(features, present)).clean(present)
-            two_frames = self.walking.look(self.column, described, given, view_from_ground, coarse_m)
+            seen_through = view_from_ground, coarse_m, self.ground.held
+            two_frames = self.walking.look(self.column, described, given, *seen_through)
         for method in methods:
             moved: Synchronised | None = None
             if method == "column":

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from viewsync.nets.descriptors import ColumnDescriptor, Described, SharedDescriptor
+from viewsync.nets.descriptors import ColumnDescriptor, Described, SharedDescriptor, Subcell
 from viewsync.nets.matching import ColumnMatcher
 from viewsync.nets.rounds import match_in_rounds
 
@@ -133,24 +133,26 @@ class ColumnSynchroniser(nn.Module):
     ) -> None:
         super().__init__()
         self.parts = frozenset(parts)
-        subcell = "subcell" in parts
         self.descriptor = (
-            SharedDescriptor(width, length, subcell)
+            SharedDescriptor(width, length)
             if "shared" in parts
-            else ColumnDescriptor(channels, heights, length, subcell=subcell)
+            else ColumnDescriptor(channels, heights, length)
         )
+        self.subcell = Subcell(width) if "subcell" in parts else None
         self.matcher = ColumnMatcher(
             everybody="everybody" in parts, mutual="mutual" in parts, sharp="sharp" in parts
         )
         self.end_to_end = "end-to-end" in parts
 
     def describe(self, columns: Columns, ground: Tensor) -> Described:
-        """Descriptors of all views, of ground features (B, V, D, Hm, Wm) where they are shared: `Described`
-        with leading dimensions (B, V).
+        """Descriptors of all views: `Described` with leading dimensions (B, V). ground: their ground features
+        (B, V, D, Hm, Wm), which only `shared` and `subcell` look at; `subcell` teaches them nothing.
         """
         batch, views = columns.sampled.shape[:2]
         looked_at = ground if "shared" in self.parts else columns.sampled
         flat: Described = self.descriptor(looked_at.flatten(0, 1), columns.inside.flatten(0, 1))
+        if self.subcell is not None:
+            flat = replace(flat, shift_m=self.subcell(ground.detach().flatten(0, 1)))
         return flat.each(lambda part: part.unflatten(0, (batch, views)))
 
     def forward(self, columns: Columns, ground: Tensor, timing: Timing, cell_m: float) -> Synchronised:

@@ -12,6 +12,7 @@ columns of the matching grid, N = Hm·Wm its cells.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -103,19 +104,21 @@ class TwoFrameSynchroniser(nn.Module):
         before: Before,
         view_from_ground: Tensor,
         cell_m: float,
+        ground: Callable[[Columns], Tensor],
     ) -> TwoFrames:
         """Describe the frames before, seen through the same grids (B, V, Z, Hg, Wg, 2), and match them with
-        the newest ones, which are `described`; `cell_m`: of the matching grid.
+        the newest ones, which are `described`; `cell_m`: of the matching grid. ground: columns of all views
+        to their ground features (B, V, D, Hm, Wm), asked only where descriptors look at those.
         """
         shape = (before.present.shape[0], before.present.shape[1])
         flats = before.features.flatten(0, 1), view_from_ground.flatten(0, 1)
         sampled, inside = (part.unflatten(0, shape) for part in project_columns(*flats))
         there = before.present.reshape(*shape, 1, 1, 1)
-        # Its descriptors are of columns; what is shared with the ground encoder is for `column` alone.
-        earlier = column.describe(Columns(sampled, inside * there), sampled)
-        rows, columns = view_from_ground.shape[3] // 2, view_from_ground.shape[4] // 2
+        columns = Columns(sampled, inside * there)
+        earlier = column.describe(columns, sampled if column.subcell is None else ground(columns))
+        rows, width = view_from_ground.shape[3] // 2, view_from_ground.shape[4] // 2
         with torch.no_grad():
-            places = ground_places(rows, columns, cell_m, before.features)
+            places = ground_places(rows, width, cell_m, before.features)
             walks = self.walks(column.matcher, described, earlier, before, places)
         return TwoFrames(described, earlier, walks)
 
