@@ -38,7 +38,7 @@ def method_rows(rounds: int) -> list[Row]:
     from viewsync.nets.model import CountingModel, ModelConfig
     from viewsync.nets.two_frames import Before
     from viewsync.sim.scenes import plaza
-    from viewsync.training.snapshots import scene_fundamentals, scene_grids, scene_planes
+    from viewsync.training.geometry import scene_fundamentals, scene_grids, scene_planes
 
     scene = plaza().scene
     others = len(scene.cameras) - 1

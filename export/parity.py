@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from viewsync.errors import BundleError, InternalError
 from viewsync.nets.model import CountingModel
 from viewsync.training.evaluate import BundleRunner
+from viewsync.training.geometry import scene_grids
 from viewsync.training.inputs import before_of, distances, fundamentals, pictures, plane_maps, tensors
-from viewsync.training.snapshots import Snapshot, SnapshotSet, scene_grids
+from viewsync.training.snapshots import Snapshot, SnapshotSet
 from viewsync.wire import FeatureMessage, Tensor, decode, encode
 
 LIMIT_PERCENT = 2.0

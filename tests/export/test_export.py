@@ -285,7 +285,7 @@ def test_from_checkpoint_to_a_measured_bundle_on_the_command_line(
     measure += ("--tuning", "0:2", "--threads", "1", "--json", str(accuracy), "--checkpoint", str(checkpoint))
     measure += ("--offsets", "known")
     printed = viewsync(*measure, "--markdown")
-    assert "| column | " in printed and "| none (own encoder) | " in printed
+    assert "| column | " in printed and f"| none ({checkpoint.parent.name}/{checkpoint.name}) | " in printed
     assert "- column − none: MAE " in printed and "12 snapshots of 4 unseen crowds" in printed
     document = json.loads(accuracy.read_text())
     assert set(document["graphs"]["column"]) == {"mae", "nae", "density_mse", "precision", "recall", "f1"}

@@ -25,8 +25,9 @@ from viewsync.nets.flow import FlowNet
 from viewsync.nets.model import UNKNOWN_OFFSET_S, CountingModel, ModelConfig, MotionBefore
 from viewsync.ort import open_session
 from viewsync.training.evaluate import BundleRunner, evaluate
+from viewsync.training.geometry import scene_grids
 from viewsync.training.inputs import fundamentals, pictures, plane_maps, tensors
-from viewsync.training.snapshots import Sampling, SnapshotSet, scene_grids
+from viewsync.training.snapshots import Sampling, SnapshotSet
 from viewsync.wire import FeatureMessage, OffsetEstimate, Tensor
 
 VIEWS = ("right", "left", "far")  # the reference first, then the scene's order

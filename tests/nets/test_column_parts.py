@@ -16,7 +16,8 @@ from viewsync.nets.descriptors import Described
 from viewsync.nets.matching import ColumnMatcher, Matches
 from viewsync.nets.model import CountingModel
 from viewsync.nets.rounds import coarser_places, finer_flow, match_in_rounds
-from viewsync.nets.synchronisers import FASTEST_M_S, Synchronised, ground_places, speed_limit, warp_ground
+from viewsync.nets.synchronisers import Synchronised
+from viewsync.nets.warp import FASTEST_M_S, ground_places, speed_limit, warp_ground
 from viewsync.training.losses import PartnerRows, partner_loss
 
 ROWS, COLUMNS, CELL_M, LENGTH = 7, 11, 0.5, 12

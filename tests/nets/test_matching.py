@@ -9,14 +9,8 @@ from torch import Tensor
 from viewsync.nets import matching
 from viewsync.nets.descriptors import Described
 from viewsync.nets.matching import ColumnMatcher, match_all
-from viewsync.nets.synchronisers import (
-    Columns,
-    ColumnSynchroniser,
-    NoSynchroniser,
-    Timing,
-    ground_places,
-    warp_ground,
-)
+from viewsync.nets.synchronisers import Columns, ColumnSynchroniser, NoSynchroniser, Timing
+from viewsync.nets.warp import ground_places, warp_ground
 
 ROWS, COLUMNS, CELL_M, LENGTH = 7, 12, 0.5, 24
 # The right partner scores 12, all strangers together about 4 (84 cells, each e^0 or less): between them lies

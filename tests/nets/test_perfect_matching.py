@@ -8,7 +8,8 @@ from torch import Tensor
 
 from viewsync.nets.model import CountingModel, ModelConfig
 from viewsync.nets.perfect import BODY_M, People, perfect_matching
-from viewsync.nets.synchronisers import Synchronised, Timing, ground_places
+from viewsync.nets.synchronisers import Synchronised, Timing
+from viewsync.nets.warp import ground_places
 
 ROWS, COLUMNS, CELL_M = 9, 14, 0.5
 NAN = float("nan")

@@ -7,8 +7,9 @@ from torch import Tensor
 from viewsync.nets.descriptors import Described
 from viewsync.nets.matching import ColumnMatcher
 from viewsync.nets.model import CountingModel, ModelConfig
-from viewsync.nets.synchronisers import Synchronised, Timing, ground_places, warp_ground
-from viewsync.nets.two_frames import Before, TwoFrames, TwoFrameSynchroniser, Walk, splat
+from viewsync.nets.synchronisers import Synchronised, Timing
+from viewsync.nets.two_frames import Before, TwoFrames, TwoFrameSynchroniser, Walk
+from viewsync.nets.warp import ground_places, splat, warp_ground
 
 VIEWS, CHANNELS, HEIGHT, WIDTH, HEIGHTS, ROWS, COLUMNS = 4, 5, 9, 14, 3, 12, 20
 # Densities are about 0.02 people per cell here; sums in another order differ in the last bits of float32.

@@ -9,7 +9,8 @@ from calib.scene import Scene, load_scene
 from viewsync.errors import UserError
 from viewsync.sim.dataset import load_truth
 from viewsync.training.config import TrainConfig
-from viewsync.training.snapshots import Sampling, SnapshotSet, scene_fundamentals
+from viewsync.training.geometry import scene_fundamentals
+from viewsync.training.snapshots import Sampling, SnapshotSet
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,9 @@ from viewsync.nets.model import CountingModel
 from viewsync.sim.scenes import load
 from viewsync.training import objective
 from viewsync.training.config import TrainConfig
+from viewsync.training.geometry import scene_grids
 from viewsync.training.processes import Processes
-from viewsync.training.snapshots import SnapshotSet, scene_grids
+from viewsync.training.snapshots import SnapshotSet
 
 ELSEWHERE = torch.device("meta")
 

@@ -12,9 +12,10 @@ from viewsync.nets.model import CountingModel, ModelConfig, Motion, MotionAfter,
 from viewsync.nets.synchronisers import Columns, Moved, Synchronised
 from viewsync.training.config import TrainConfig
 from viewsync.training.flow_losses import camera_warp_loss, similarity_loss, warp_loss
+from viewsync.training.geometry import scene_grids
 from viewsync.training.inputs import encode_with_synchronous, fundamentals, tensors
 from viewsync.training.objective import batch_losses
-from viewsync.training.snapshots import SnapshotSet, scene_grids
+from viewsync.training.snapshots import SnapshotSet
 
 PAPER = ("sls", "cls-cat", "cls-cor", "cls-epi")
 

@@ -14,9 +14,10 @@ from viewsync.nets.model import CountingModel, ModelConfig
 from viewsync.nets.synchronisers import Candidates, Moved
 from viewsync.training.checkpoint import save_checkpoint
 from viewsync.training.config import TrainConfig
+from viewsync.training.geometry import scene_fundamentals, scene_grids
 from viewsync.training.objective import batch_losses
 from viewsync.training.plane_lessons import lessons, plane_loss, within_reach
-from viewsync.training.snapshots import Snapshot, SnapshotSet, scene_fundamentals, scene_grids
+from viewsync.training.snapshots import Snapshot, SnapshotSet
 
 SIZE, STEP = (9, 12), 2  # the flow's grid for features of 18 × 24
 

@@ -21,11 +21,12 @@ from viewsync.nets.model import CountingModel, ModelConfig
 from viewsync.sim.rigs import rig_folder
 from viewsync.training.checkpoint import load_state, save_checkpoint
 from viewsync.training.config import TrainConfig
+from viewsync.training.geometry import scene_fundamentals, scene_grids
 from viewsync.training.inputs import before_of, encode, fundamentals, pictures, tensors
 from viewsync.training.objective import batch_losses
 from viewsync.training.rigs import RigShots, only_present, padded, rigs_scene
 from viewsync.training.runners import TorchRunner
-from viewsync.training.snapshots import Sampling, Snapshot, scene_fundamentals, scene_grids
+from viewsync.training.snapshots import Sampling, Snapshot
 from viewsync.training.train import Progress, train
 
 VIEWS = {3: 2, 2: 3, 1: 4}

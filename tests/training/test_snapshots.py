@@ -13,7 +13,8 @@ from edge.extractor import FeatureExtractor
 from viewsync.errors import UserError
 from viewsync.nets.model import UNKNOWN_OFFSET_S
 from viewsync.sim.dataset import load_truth
-from viewsync.training.snapshots import Sampling, Snapshot, SnapshotSet, scene_grids
+from viewsync.training.geometry import scene_grids
+from viewsync.training.snapshots import Sampling, Snapshot, SnapshotSet
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from viewsync.cli import main
 from viewsync.errors import ConfigError
 from viewsync.nets.descriptors import Described
 from viewsync.nets.model import CountingModel, ModelConfig
-from viewsync.nets.synchronisers import ground_places
 from viewsync.nets.two_frames import TwoFrames, Walk
+from viewsync.nets.warp import ground_places
 from viewsync.sim.dataset import load_truth
 from viewsync.training import objective
 from viewsync.training.checkpoint import load_model, load_state, save_checkpoint
@@ -238,7 +238,7 @@ def test_each_checkpoint_is_asked_as_it_was_trained(
 
     alone = found("--checkpoint", other)
     both = found("--checkpoint", trained / "best", "--checkpoint", other)
-    assert both["graphs"]["column-2 (own encoder)"] == alone["graphs"]["column-2"]
+    assert both["graphs"]["column-2 (other/best)"] == alone["graphs"]["column-2"]
     assert both["graphs"]["column-2"] != alone["graphs"]["column-2"]
     assert both["protocol"]["offsets"] == {"run/best": "known", "other/best": "unknown"}
     assert both["protocol"]["before_s"] == {"run/best": 1.0, "other/best": 2.0}

@@ -45,11 +45,8 @@ def measure_crowds(wanted: Wanted, json_path: Path | None, as_markdown: bool) ->
     stop = stopping()  # not sooner: who makes crowds has an event of its own, and the last one counts
     evaluation = _evaluate(wanted, opened, first, first.runner.scene.name, tuners, stop)
     for one in others:
-        for suffix in ("own encoder", one.name):
-            if not any(f"{graph} ({suffix})" in evaluation.scores for graph in one.runner.graphs):
-                break
         found = _evaluate(wanted, opened, one, one.name, tuners, stop)
-        evaluation = evaluation.joined(found, {g: f"{g} ({suffix})" for g in one.runner.graphs})
+        evaluation = evaluation.joined(found, {g: f"{g} ({one.name})" for g in one.runner.graphs})
     document = report.document(evaluation, opened.default, _protocol(wanted, opened), opened.files)
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ def _constant_offsets(
     "checkpoints",
     type=click.Path(path_type=Path, file_okay=False),
     multiple=True,
-    help="A checkpoint, run in torch: beside a bundle, a baseline with its own encoder. May be repeated.",
+    help="A checkpoint, run in torch: beside a bundle, for example a baseline. May be repeated.",
 )
 @click.option(
     "--data",

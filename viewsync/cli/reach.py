@@ -20,8 +20,9 @@ def measure_reach(
     from viewsync.nets.encoder import STRIDE
     from viewsync.sim.scenes import load
     from viewsync.training.checkpoint import load_model, load_state
+    from viewsync.training.geometry import scene_fundamentals
     from viewsync.training.plane_lessons import within_reach
-    from viewsync.training.snapshots import Sampling, SnapshotSet, scene_fundamentals
+    from viewsync.training.snapshots import Sampling, SnapshotSet
 
     model, config = load_model(checkpoint), load_state(checkpoint)["config"]
     if "cls-plane" not in model.config.methods:

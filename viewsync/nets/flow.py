@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from viewsync.nets import convolution
-from viewsync.nets.synchronisers import warp_ground
+from viewsync.nets.warp import warp_ground
 
 # Output channels of Table I; every filter is 5×5.
 FILTERS = (128, 128, 64, 64, 32, 2)

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from viewsync.nets.synchronisers import Synchronised, Timing, ground_places, warp_ground
+from viewsync.nets.synchronisers import Synchronised, Timing
+from viewsync.nets.warp import ground_places, warp_ground
 
 # For `perfect-matching` a cell belongs to the nearest person shown within this distance: a body, and what its
 # features spread over.

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from viewsync.nets.flow import FlowNet, check_networks, pairs_of, reported
-from viewsync.nets.synchronisers import Columns, Synchronised, Timing, warp_views
+from viewsync.nets.synchronisers import Columns, Synchronised, Timing
+from viewsync.nets.warp import warp_views
 
 
 class SceneSynchroniser(nn.Module):

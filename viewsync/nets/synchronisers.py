@@ -16,14 +16,11 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from viewsync.nets.descriptors import ColumnDescriptor, Described, SharedDescriptor, Subcell
 from viewsync.nets.matching import ColumnMatcher
 from viewsync.nets.rounds import match_in_rounds
-
-# Nobody moves faster; people run at 3 m/s.
-FASTEST_M_S = 3.0
+from viewsync.nets.warp import ground_places, speed_limit, warp_views
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,45 +230,3 @@ class ColumnSynchroniser(nn.Module):
         if self.matcher.sharp:
             warped = warped * evidence[:, :, :1]
         return Synchronised(warped, others, evidence, flow_m)
-
-
-def speed_limit(flow_m: Tensor, offset_s: Tensor, known: Tensor) -> Tensor:
-    """Flow (B, V-1, Hm, Wm, 2) no longer than FASTEST_M_S · |offset| where the offset is known, all (B, V-1):
-    none at all between frames of one instant.
-    """
-    reach = (FASTEST_M_S * offset_s.abs()).reshape(*offset_s.shape, 1, 1, 1)
-    counts = known.reshape(*known.shape, 1, 1, 1)
-    # Floored, not added to: torch's way to ONNX leaves out what adds next to nothing, and 0/0 is no number.
-    length = flow_m.square().sum(dim=-1, keepdim=True).clamp_min(1e-12).sqrt()
-    return flow_m * (counts * (reach / length).clamp_max(1.0) + (1.0 - counts))
-
-
-def ground_places(rows: int, columns: int, cell_m: float, like: Tensor) -> Tensor:
-    """Centres (rows·columns, 2) of ground cells, (x, y) metres from the grid's corner, row by row."""
-    x = (torch.arange(columns, dtype=like.dtype, device=like.device) + 0.5) * cell_m
-    y = (torch.arange(rows, dtype=like.dtype, device=like.device) + 0.5) * cell_m
-    return torch.stack(
-        [x.unsqueeze(0).expand(rows, columns).reshape(-1), y.unsqueeze(1).expand(rows, columns).reshape(-1)],
-        dim=-1,
-    )
-
-
-def warp_views(features: Tensor, flow_m: Tensor, cell_m: float) -> Tensor:
-    """`warp_ground` of views (B, V, D, Hm, Wm) by flows (B, V, Hm, Wm, 2)."""
-    warped = warp_ground(features.flatten(0, 1), flow_m.flatten(0, 1), cell_m)
-    out: Tensor = warped.unflatten(0, features.shape[:2])
-    return out
-
-
-def warp_ground(features: Tensor, flow_m: Tensor, cell_m: float) -> Tensor:
-    """W on the ground: out(g) = features(g + flow(g)), bilinear, zero outside (paper, Eq. 5; view i's grid is
-    sampled).
-
-    features (B, D, Hm, Wm), flow (B, Hm, Wm, 2) metres (x, y) -> (B, D, Hm, Wm).
-    """
-    rows, columns = features.shape[-2:]
-    places = ground_places(rows, columns, cell_m, features).reshape(1, rows, columns, 2)
-    x = (places[..., 0] + flow_m[..., 0]) * (2.0 / (columns * cell_m)) - 1.0
-    y = (places[..., 1] + flow_m[..., 1]) * (2.0 / (rows * cell_m)) - 1.0
-    grid = torch.stack([x, y], dim=-1)
-    return F.grid_sample(features, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -21,14 +21,8 @@ from torch import Tensor, nn
 from viewsync.nets.descriptors import Described
 from viewsync.nets.matching import FAR, ColumnMatcher, Matches, match_all, search
 from viewsync.nets.projection import project_columns
-from viewsync.nets.synchronisers import (
-    Columns,
-    ColumnSynchroniser,
-    Synchronised,
-    Timing,
-    ground_places,
-    warp_ground,
-)
+from viewsync.nets.synchronisers import Columns, ColumnSynchroniser, Synchronised, Timing
+from viewsync.nets.warp import ground_places, splat, warp_ground
 
 # Channels of evidence beside the three of `Synchronised`: how much of what is at a place was carried there,
 # and how far carrying can be trusted.
@@ -291,26 +285,3 @@ def flat(view: Described, present: Tensor) -> Described:
     """`Described` of (B, V) views as P = B·V of them; absent ones (`present` (P,) is 0) look nowhere."""
     every = view.each(lambda part: part.flatten(0, 1))
     return replace(every, inside=every.inside * present.unsqueeze(1))
-
-
-def splat(features: Tensor, target_m: Tensor, cell_m: float) -> Tensor:
-    """Carry what is in each cell to a place: features (P, D, Hm, Wm), targets (P, N, 2) metres from the
-    grid's corner -> (P, D, Hm, Wm). Shared out bilinearly among the four cells around it; what leaves the
-    grid is lost. The adjoint of sampling there, as `warp_ground` does.
-    """
-    pairs, depth, rows, columns = features.shape
-    at = target_m / cell_m - 0.5
-    low = at.floor()
-    share = at - low
-    values = features.flatten(2)
-    out = torch.zeros_like(values)
-    for right in (0, 1):
-        for below in (0, 1):
-            x, y = low[..., 0] + right, low[..., 1] + below
-            inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)
-            across = share[..., 0] if right else 1.0 - share[..., 0]
-            down = share[..., 1] if below else 1.0 - share[..., 1]
-            weight = (across * down * inside.to(values.dtype)).unsqueeze(1)
-            cell = y.clamp(0, rows - 1).long() * columns + x.clamp(0, columns - 1).long()
-            out = out.scatter_add(2, cell.unsqueeze(1).expand(-1, depth, -1), values * weight)
-    return out.reshape(pairs, depth, rows, columns)

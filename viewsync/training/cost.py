@@ -17,10 +17,11 @@ from torch.profiler import ProfilerActivity, profile
 from viewsync.nets.model import CountingModel
 from viewsync.sim.scenes import load
 from viewsync.training.config import TrainConfig
+from viewsync.training.geometry import scene_grids
 from viewsync.training.objective import TOLD, batch_losses
 from viewsync.training.optimiser import clip, optimiser_of
 from viewsync.training.processes import Processes
-from viewsync.training.snapshots import SnapshotSet, scene_grids
+from viewsync.training.snapshots import SnapshotSet
 from viewsync.training.train import levels_of
 from viewsync.training.validation import settle_statistics, validate
 

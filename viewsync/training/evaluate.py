@@ -21,18 +21,11 @@ from viewsync.bundle import Bundle
 from viewsync.errors import UserError
 from viewsync.ort import open_session
 from viewsync.sim.rigs import RIGS
+from viewsync.training.geometry import scene_distances, scene_fundamentals, scene_grids, scene_planes
 from viewsync.training.metrics import METRICS, Scores, bootstrap, f1, hits, locate
 from viewsync.training.runners import Runner, refuse_other_slots
-from viewsync.training.snapshots import (
-    Sampling,
-    Snapshot,
-    density_map,
-    scene_fundamentals,
-    scene_grids,
-    scene_planes,
-)
+from viewsync.training.snapshots import Sampling, Snapshot, density_map
 from viewsync.training.source import Shots, open_shots
-from viewsync.training.truth import scene_distances
 
 Floats = NDArray[np.float32]
 Densities = dict[str, Floats]

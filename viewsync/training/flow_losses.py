@@ -11,7 +11,8 @@ from torch import Tensor
 
 from viewsync.nets.flow import coarser, warp
 from viewsync.nets.model import CountingModel, Motion, MotionBefore
-from viewsync.nets.synchronisers import Moved, warp_views
+from viewsync.nets.synchronisers import Moved
+from viewsync.nets.warp import warp_views
 
 # Below every length that features on the wire can have but 0: where a view shows nothing, nothing is alike.
 _LEAST_LENGTH = 0.01

@@ -19,8 +19,8 @@ from viewsync.nets.encoder import STRIDE
 from viewsync.nets.model import CountingModel
 from viewsync.nets.perfect import People
 from viewsync.nets.two_frames import Before
-from viewsync.training.snapshots import Maps, Snapshot, scene_fundamentals, scene_planes
-from viewsync.training.truth import scene_distances
+from viewsync.training.geometry import scene_distances, scene_fundamentals, scene_planes
+from viewsync.training.snapshots import Maps, Snapshot
 
 
 def tensors(batch: Sequence[Snapshot], grids: Tensor) -> tuple[Tensor, Tensor, Tensor]:

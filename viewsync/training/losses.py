@@ -20,7 +20,8 @@ from calib.camera import Camera
 from calib.ground import GroundGrid
 from viewsync.nets.descriptors import Described
 from viewsync.nets.matching import FAR
-from viewsync.nets.synchronisers import ColumnSynchroniser, ground_places
+from viewsync.nets.synchronisers import ColumnSynchroniser
+from viewsync.nets.warp import ground_places
 from viewsync.training.snapshots import Snapshot
 
 # Densities are of the order 0.05 people per 0.2 m cell; this brings their squares to the order of one.

@@ -20,8 +20,9 @@ from viewsync.nets.two_frames import Before
 from viewsync.sim.rigs import RIGS
 from viewsync.sim.scenes import load
 from viewsync.training.checkpoint import load_model, load_state
+from viewsync.training.geometry import scene_grids
 from viewsync.training.inputs import distances, fundamentals, plane_maps, true_people
-from viewsync.training.snapshots import Sampling, Snapshot, scene_grids
+from viewsync.training.snapshots import Sampling, Snapshot
 
 Floats = NDArray[np.float32]
 

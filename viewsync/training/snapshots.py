@@ -6,7 +6,6 @@ Shape letters: V views (slot 0 the reference), N people, Hg Wg ground grid.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +15,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from calib.epipolar import fundamental_matrix
-from calib.ground import view_from_ground
-from calib.planes import plane_maps
 from calib.scene import Scene
 from viewsync.errors import UserError
 from viewsync.nets.model import UNKNOWN_OFFSET_S
@@ -302,34 +298,3 @@ def _open_crowd(
     if frames.shape[:2] != truth.times_s.shape:
         raise UserError(f"{path}: {frames.shape[:2]} frames, but times for {truth.times_s.shape}; {again}")
     return frames, truth
-
-
-def scene_grids(scene: Scene, width: int, height: int) -> Floats:
-    """Sampling grids (V, Z, Hg, Wg, 2) of every view's pinhole camera at `width` × `height`, in the scene's
-    order.
-    """
-    return np.stack(
-        [
-            view_from_ground(camera.undistorted().resized(width, height), scene.ground, scene.heights_m)
-            for camera in scene.cameras.values()
-        ]
-    )
-
-
-def scene_fundamentals(scene: Scene, width: int, height: int) -> Floats:
-    """F (V, V, 3, 3) between pixels of `width` × `height`, in the scene's order: [r, i] leads from the
-    reference r to lines in view i, x_iᵀ F x_r = 0; zero for a view and itself.
-    """
-    cameras = [camera.undistorted().resized(width, height) for camera in scene.cameras.values()]
-    out = np.zeros((len(cameras), len(cameras), 3, 3), np.float32)
-    for r, i in itertools.permutations(range(len(cameras)), 2):
-        out[r, i] = fundamental_matrix(cameras[r], cameras[i])
-    return out
-
-
-def scene_planes(scene: Scene, width: int, height: int) -> Floats:
-    """Plane maps (V, V, Z, 4, 3) between pixels of `width` × `height`, in the scene's order: [r, i] leads
-    from view i over the scene's heights to the reference r (`calib.planes.plane_maps`).
-    """
-    cameras = [camera.undistorted().resized(width, height) for camera in scene.cameras.values()]
-    return np.stack([[plane_maps(i, r, scene.heights_m) for i in cameras] for r in cameras])

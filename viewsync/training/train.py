@@ -31,12 +31,13 @@ from viewsync.training.checkpoint import (
     save_checkpoint,
 )
 from viewsync.training.config import TrainConfig
+from viewsync.training.geometry import scene_grids
 from viewsync.training.inputs import device_of, pictures
 from viewsync.training.log import TrainingLog
 from viewsync.training.objective import TOLD, Share, batch_losses
 from viewsync.training.optimiser import clip, learnt_by, optimiser_of, set_rate
 from viewsync.training.processes import Processes
-from viewsync.training.snapshots import Snapshot, scene_grids
+from viewsync.training.snapshots import Snapshot
 from viewsync.training.source import Shots, open_sources, place_of
 from viewsync.training.start import start_from
 from viewsync.training.validation import settle_statistics, validate

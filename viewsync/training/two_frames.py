@@ -16,8 +16,8 @@ from torch import Tensor
 from calib.ground import GroundGrid
 from viewsync.nets.descriptors import Described
 from viewsync.nets.model import CountingModel
-from viewsync.nets.synchronisers import ground_places
 from viewsync.nets.two_frames import TwoFrames, Walk, flat
+from viewsync.nets.warp import ground_places
 from viewsync.training.losses import PartnerRows, partner_loss, partner_rows, rows_loss
 from viewsync.training.snapshots import Snapshot
 
