@@ -21,7 +21,7 @@ from viewsync.training.snapshots import SnapshotSet
 ROOT = Path(__file__).parents[2]
 # As docs/train.md prints it.
 PLAZA_HALF = "--out runs/data/plaza-half --crowds 0:320 --frames 16 --interval 0.5"
-CHECKPOINT = ROOT / "checkpoints/plaza-2/best"
+CHECKPOINT = ROOT / "checkpoints/plaza-subcell/best"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_the_bundle_tells_how_its_checkpoint_was_trained(bundle: Bundle) -> None
     commands = told["commands"]
     assert "viewsync sim dataset --scene plaza --out runs/data/plaza --crowds 0:267" in commands
     assert f"viewsync sim dataset --scene plaza {PLAZA_HALF}" in commands
-    assert [run["run"] for run in record["before"]] == ["plaza-encoder", "plaza"]
+    assert [run["run"] for run in record["before"]] == ["plaza-encoder", "plaza", "plaza-2"]
 
 
 def test_the_bundle_says_what_the_checkpoint_says(bundle: Bundle, tmp_path: Path) -> None:

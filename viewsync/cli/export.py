@@ -17,7 +17,7 @@ from viewsync.cli.stop import stopping
     "--checkpoint",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="Folder of a checkpoint, such as checkpoints/plaza-2/best.",
+    help="Folder of a checkpoint, such as checkpoints/plaza-subcell/best.",
 )
 @click.option("--scene", help="A built-in scene, or a scene.yaml [the one it was trained on].")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder or .zip to write.")
@@ -63,7 +63,7 @@ def command(
     """Export a checkpoint and prove that the exported graphs say what the model says.
 
     \b
-    viewsync export --checkpoint checkpoints/plaza-2/best --scene plaza --out runs/bundle
+    viewsync export --checkpoint checkpoints/plaza-subcell/best --scene plaza --out runs/bundle
     viewsync export --checkpoint runs/mine/best --scene my/scene.yaml --out my-bundle
     """
     from export.bundle import bundle_parts
