@@ -141,14 +141,20 @@ class ColumnSynchroniser(nn.Module):
         )
         self.end_to_end = "end-to-end" in parts
 
-    def describe(self, columns: Columns, ground: Tensor) -> Described:
+    @property
+    def on_ground(self) -> bool:
+        """Whether `describe` looks at ground features."""
+        return "shared" in self.parts or self.subcell is not None
+
+    def describe(self, columns: Columns, ground: Tensor | None) -> Described:
         """Descriptors of all views: `Described` with leading dimensions (B, V). ground: their ground features
-        (B, V, D, Hm, Wm), which only `shared` and `subcell` look at; `subcell` teaches them nothing.
+        (B, V, D, Hm, Wm), None where it is not `on_ground`; `subcell` teaches them nothing.
         """
         batch, views = columns.sampled.shape[:2]
-        looked_at = ground if "shared" in self.parts else columns.sampled
+        assert ground is not None or not self.on_ground
+        looked_at = ground if ground is not None and "shared" in self.parts else columns.sampled
         flat: Described = self.descriptor(looked_at.flatten(0, 1), columns.inside.flatten(0, 1))
-        if self.subcell is not None:
+        if self.subcell is not None and ground is not None:
             flat = replace(flat, shift_m=self.subcell(ground.detach().flatten(0, 1)))
         return flat.each(lambda part: part.unflatten(0, (batch, views)))
 

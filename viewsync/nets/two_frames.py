@@ -109,7 +109,7 @@ class TwoFrameSynchroniser(nn.Module):
         sampled, inside = (part.unflatten(0, shape) for part in project_columns(*flats))
         there = before.present.reshape(*shape, 1, 1, 1)
         columns = Columns(sampled, inside * there)
-        earlier = column.describe(columns, sampled if column.subcell is None else ground(columns))
+        earlier = column.describe(columns, ground(columns) if column.on_ground else None)
         rows, width = view_from_ground.shape[3] // 2, view_from_ground.shape[4] // 2
         with torch.no_grad():
             places = ground_places(rows, width, cell_m, before.features)

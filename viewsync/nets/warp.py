@@ -1,4 +1,4 @@
-"""W on the ground, and its adjoint: features of ground cells moved by a metric flow.
+"""W on the ground, and its adjoint: features of ground cells moved by a metric flow; and how long one may be.
 
 Shape letters: B batch, V views, P pairs of views, D channels, Hm Wm ground rows and columns, N = Hm·Wm.
 """
